@@ -1,0 +1,131 @@
+"""Reads the state dict of a PyTorch `.pth` file, without torch and without executing the pickle inside.
+
+The zip format of torch >= 1.6: `<folder>/data.pkl` is a pickle of the state dict in which every tensor refers to a
+storage, `<folder>/data/<key>`, of raw numbers. The pickle is read by the restricted reader of `pickle_reader`.
+"""
+
+from __future__ import annotations
+
+import collections
+import os
+import pathlib
+from typing import Any
+import zipfile
+
+import numpy as np
+
+from lh_jax.convert import pickle_reader
+
+# numpy has no bfloat16: its bits are read as uint16 and widened.
+_STORAGES = {
+    'FloatStorage': 'float32',
+    'DoubleStorage': 'float64',
+    'HalfStorage': 'float16',
+    'BFloat16Storage': 'bfloat16',
+    'LongStorage': 'int64',
+    'IntStorage': 'int32',
+    'ShortStorage': 'int16',
+    'CharStorage': 'int8',
+    'ByteStorage': 'uint8',
+    'BoolStorage': 'bool',
+}
+
+
+def read_pth(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+  """Reads a flat state dict.
+
+  Args:
+    path: `.pth` file written by `torch.save` of a state dict (torch 1.6 or later).
+
+  Returns:
+    Tensor name -> numpy array (bfloat16 widened to float32), in the file's order.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: the file is of another format, is damaged, holds anything but tensors, or its pickle refers to
+      anything that a state dict does not need (nothing of it is executed).
+  """
+  path = pathlib.Path(path)
+  if not path.is_file():
+    raise FileNotFoundError(f'{path}: no such file.')
+  if not zipfile.is_zipfile(path):
+    raise ValueError(f'{path}: not a whole PyTorch zip file. It may be truncated, or in the format of torch < 1.6: '
+                     'fetch it again, or load and save it with a newer torch.')
+  try:
+    with zipfile.ZipFile(path) as archive:
+      state = _read_archive(archive)
+  # A damaged archive or pickle can raise nearly anything.
+  except Exception as error:  # pylint: disable=broad-except
+    raise ValueError(f'{path}: not a readable PyTorch state dict: {error}.') from error
+  if not isinstance(state, dict):
+    raise ValueError(f'{path}: expected a state dict, found a {type(state).__name__}.')
+  others = [str(key) for key, value in state.items() if not (isinstance(key, str) and isinstance(value, np.ndarray))]
+  if others:
+    raise ValueError(f'{path}: expected a flat state dict, but these entries are no tensors: {", ".join(others)}.')
+  return dict(state)
+
+
+def _read_archive(archive: zipfile.ZipFile) -> Any:
+  """Unpickles `data.pkl`; tensors become numpy arrays."""
+  names = archive.namelist()
+  pickles = [name for name in names if name == 'data.pkl' or name.endswith('/data.pkl')]
+  if len(pickles) != 1:
+    raise ValueError(f'it holds {len(pickles)} entries named data.pkl instead of one')
+  folder = pickles[0].removesuffix('data.pkl')
+  if folder + 'byteorder' in names and archive.read(folder + 'byteorder') != b'little':
+    raise ValueError('its numbers are big-endian')
+  storages: dict[str, np.ndarray] = {}
+
+  def load_storage(pid: Any) -> np.ndarray:
+    kind, dtype, key, _, count = pid
+    if kind != 'storage' or dtype not in _STORAGES.values():
+      raise ValueError(f'unknown kind of storage {kind!r} of {dtype!r}')
+    if key not in storages:
+      storages[key] = _numbers(archive.read(f'{folder}data/{key}'), dtype)
+    if storages[key].size != count:
+      raise ValueError(f'storage {key} holds {storages[key].size} numbers instead of {count}')
+    return storages[key]
+
+  with archive.open(pickles[0]) as file:
+    return pickle_reader.RestrictedUnpickler(file, allowed=_GLOBALS, load_storage=load_storage).load()
+
+
+def _numbers(raw: bytes, dtype: str) -> np.ndarray:
+  if dtype == 'bfloat16':
+    return (np.frombuffer(raw, '<u2').astype(np.uint32) << 16).view(np.float32)
+  return np.frombuffer(raw, np.dtype(dtype).newbyteorder('<'))
+
+
+class _RebuildTensor:
+  """Stands for torch's tensor constructor: a strided view of a storage."""
+
+  __slots__ = ()
+
+  def __call__(self, storage: np.ndarray, offset: int, shape: tuple[int, ...], strides: tuple[int, ...],
+               *unused: Any) -> np.ndarray:
+    values = [offset, *shape, *strides]
+    if len(shape) != len(strides) or not all(isinstance(value, int) and value >= 0 for value in values):
+      raise ValueError(f'a tensor has offset {offset}, shape {shape} and strides {strides}')
+    last = offset + sum((side - 1) * stride for side, stride in zip(shape, strides))
+    if 0 not in shape and last >= storage.size:
+      raise ValueError(f'a tensor of shape {shape} reaches beyond its storage of {storage.size} numbers')
+    view = np.lib.stride_tricks.as_strided(
+        storage[offset:], shape, [stride * storage.itemsize for stride in strides], writeable=False)
+    return view.copy()
+
+
+class _RebuildParameter:
+  """Stands for torch's parameter constructor: the tensor itself."""
+
+  __slots__ = ()
+
+  def __call__(self, tensor: np.ndarray, *unused: Any) -> np.ndarray:
+    return tensor
+
+
+_GLOBALS = {
+    ('collections', 'OrderedDict'): collections.OrderedDict,
+    ('torch._utils', '_rebuild_tensor_v2'): _RebuildTensor(),
+    ('torch._utils', '_rebuild_parameter'): _RebuildParameter(),
+    **{('torch', name): dtype for name, dtype in _STORAGES.items()},
+}

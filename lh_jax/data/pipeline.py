@@ -1,0 +1,198 @@
+"""Training batches: sampling, decoding, cropping and turning in threads, ahead of the device.
+
+Contract: batch number `step` is a pure function of (source, options, seed, step). So a run resumes by its step number
+alone, on any number of processes: process p of n gets the p-th of n equal contiguous slices of the global batch.
+Images are drawn with replacement, for then no sample needs to know what was drawn before it. Where the source has tasks,
+a task is drawn by weight and then one of its images; elsewhere the task is drawn apart from the image.
+
+A batch is a dict of numpy arrays: 'clean' uint8 (b, c, c, 3); 'task' int32 (b,), an index into `tasks`, or `len(tasks)`
+(the 'identity' that the training step appends) for a sample whose degraded twin comes from a file; and, if the source
+has such pairs, 'degraded' uint8 (b, c, c, 3), equal to 'clean' for samples without one. Degrading 'degraded' by 'task'
+is then right for both kinds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import dataclasses
+import functools
+import time
+
+import grain
+import numpy as np
+
+from lh_jax.data import sources
+from lh_jax.data import transforms
+
+
+class TrainingBatches:
+  """The iterator that `training_batches` returns. Also a context manager that closes itself.
+
+  Attributes:
+    wait_seconds: time spent so far waiting for batches; next to the run time it tells whether data limit training.
+  """
+
+  def __init__(self, batches: grain.DatasetIterator):
+    self._batches = batches
+    self._closed = False
+    self.wait_seconds = 0.0
+
+  def __iter__(self) -> TrainingBatches:
+    return self
+
+  def __next__(self) -> dict[str, np.ndarray]:
+    if self._closed:
+      raise ValueError('training batches were asked for after close()')
+    start = time.perf_counter()
+    try:
+      return next(self._batches)
+    finally:
+      self.wait_seconds += time.perf_counter() - start
+
+  def close(self) -> None:
+    """Ends the threads; batches being decoded are dropped. Closing twice is allowed."""
+    self._closed = True
+    self._batches.close()
+
+  def __enter__(self) -> TrainingBatches:
+    return self
+
+  def __exit__(self, *exception) -> None:
+    self.close()
+
+
+def _candidates(items: Sequence[sources.Item], tasks: Sequence[str]) -> list[np.ndarray]:
+  """For each task, the indices of the items that serve it."""
+  labels = {item.task for item in items if item.task is not None}
+  known = set(tasks) | {sources.without_level(task) for task in tasks}
+  if labels - known:
+    raise ValueError(f'the data set has images for unknown tasks {", ".join(sorted(labels - known))}; data.tasks names '
+                     f'{", ".join(tasks)}')
+  # A folder of its own goes before the folder for all levels.
+  wanted = [task if task in labels else sources.without_level(task) for task in tasks]
+  serving = [np.array([i for i, item in enumerate(items) if item.task in (None, name)], int) for name in wanted]
+  without = [task for task, indices in zip(tasks, serving) if not indices.size]
+  if without:
+    raise ValueError(f'the data set has no images for tasks {", ".join(without)}; it has {", ".join(sorted(labels))}')
+  return serving
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Samples:
+  """This process's samples in order: those of its slice of the first batch, of the second, and so on."""
+
+  source: sources.Source
+  serving: Sequence[np.ndarray]  # for each task, the items that serve it
+  probabilities: np.ndarray
+  steps: range
+  batch_size: int
+  process_index: int
+  process_count: int
+  crop_size: int
+  seed: int
+  augment: bool
+
+  @property
+  def local_size(self) -> int:
+    return self.batch_size // self.process_count
+
+  @functools.cached_property
+  def paired(self) -> bool:
+    return any(item.degraded is not None for item in self.source.items)
+
+  def __len__(self) -> int:
+    return len(self.steps) * self.local_size
+
+  def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+    step, place = divmod(index, self.local_size)
+    # The place in the stream of all processes decides what is drawn, so the number of processes does not.
+    number = self.steps[step] * self.batch_size + self.process_index * self.local_size + place
+    rng = np.random.default_rng([self.seed, number])
+    task = int(rng.choice(len(self.serving), p=self.probabilities))
+    item = self.source[int(rng.choice(self.serving[task]))]
+    arrays = {name: item[name] for name in ('clean', 'degraded') if name in item}
+    arrays = transforms.random_crop(rng, arrays, size=self.crop_size)
+    if self.augment:
+      arrays = transforms.random_dihedral(rng, arrays)
+    if 'degraded' in arrays:
+      task = len(self.serving)
+    elif self.paired:
+      arrays['degraded'] = arrays['clean']
+    return {**arrays, 'task': np.int32(task)}
+
+
+def _probabilities(tasks: Sequence[str], task_weights: Sequence[float] | None) -> np.ndarray:
+  if not tasks or len(set(tasks)) != len(tasks):
+    raise ValueError(f'data.tasks must name at least one task, each once, got {list(tasks)}')
+  weights = np.ones(len(tasks)) if task_weights is None else np.asarray(task_weights, float)
+  if weights.shape != (len(tasks),):
+    raise ValueError(f'data.task_weights has {weights.size} values for the {len(tasks)} data.tasks {", ".join(tasks)}')
+  if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.sum() > 0):
+    raise ValueError(f'data.task_weights must be finite, not negative and not all 0, got {weights.tolist()}')
+  return weights / weights.sum()
+
+
+def training_batches(
+    source: sources.Source,
+    *,
+    tasks: Sequence[str],
+    task_weights: Sequence[float] | None = None,
+    batch_size: int,
+    crop_size: int,
+    seed: int,
+    start_step: int = 0,
+    num_steps: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    augment: bool = True,
+    num_threads: int = 8,
+    prefetch: int = 2,
+) -> TrainingBatches:
+  """Makes the iterator over this process's slices of batches `start_step` to `num_steps - 1`.
+
+  Args:
+    source: the data set.
+    tasks: names of the tasks; the ids in the batch are places in this list.
+    task_weights: relative frequency of each task; None means equal.
+    batch_size: of all processes together.
+    crop_size: side of the square crops in pixels.
+    seed: not negative.
+    start_step: the first batch, the number of steps done before.
+    num_steps: where the run ends, counted from step 0.
+    process_index: which process this is.
+    process_count: how many there are.
+    augment: whether to turn and mirror the crops at random.
+    num_threads: threads that read and decode; 0 decodes in the caller's thread.
+    prefetch: batches made ahead.
+
+  Returns:
+    The iterator; close it to end its threads.
+
+  Raises:
+    ValueError: if an option is out of range, an image is smaller than the crop, or the tasks of the data set and those
+      asked for do not match.
+  """
+  tasks = tuple(tasks)
+  probabilities = _probabilities(tasks, task_weights)
+  if process_count < 1 or not 0 <= process_index < process_count:
+    raise ValueError(f'process_index {process_index} is not in 0..process_count-1, process_count is {process_count}')
+  if batch_size < 1 or batch_size % process_count:
+    raise ValueError(f'train.batch_size {batch_size} is not a positive multiple of the {process_count} processes')
+  if crop_size < 1:
+    raise ValueError(f'data.crop_size is {crop_size}; it must be positive')
+  if seed < 0 or not 0 <= start_step <= num_steps:
+    raise ValueError(f'need seed >= 0 and 0 <= start_step <= num_steps, got {seed}, {start_step}, {num_steps}')
+  if num_threads < 0 or prefetch < 1:
+    raise ValueError(f'need data.num_threads >= 0 and data.prefetch >= 1, got {num_threads}, {prefetch}')
+  small = [f'{item.name} ({item.height}x{item.width})' for item in source.items if min(item.height, item.width) < crop_size]
+  if small:
+    raise ValueError(f'{len(small)} image(s) are smaller than data.crop_size={crop_size}: {", ".join(small[:20])}; lower '
+                     'data.crop_size or remove them')
+  samples = _Samples(source=source, serving=_candidates(source.items, tasks), probabilities=probabilities,
+                     steps=range(start_step, num_steps), batch_size=batch_size, process_index=process_index,
+                     process_count=process_count, crop_size=crop_size, seed=seed, augment=augment)
+  local = samples.local_size
+  # Threads work on samples rather than on batches, so that the first batch comes as early as it can.
+  options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=prefetch * local if num_threads else 0)
+  stream = grain.MapDataset.source(samples).to_iter_dataset(options).batch(local, drop_remainder=True)
+  return TrainingBatches(iter(stream))

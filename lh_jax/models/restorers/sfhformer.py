@@ -1,0 +1,222 @@
+"""SFHformer: a U-net whose blocks mix space by depthwise convolutions and by a learned filter on the Fourier plane.
+
+The block is that of Jiang et al., "When Fast Fourier Transform Meets Transformer for Image Restoration" (ECCV 2024);
+the paper restores latents with it by default (Sec. 4, Table 5c). Contract: normalised latents (B, h, w, C_z) float32 in
+and out, any h and w. Where we differ from the published network: the input is added to the output, the last
+convolution starts at zero, so that the restorer starts as the identity, and the padding of convolutions is zero.
+
+Transforms, norm statistics and the residual around the network are float32; the rest runs in `dtype`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from lh_jax.models.layers import DepthwiseConv, LayerNorm2d, depth_to_space
+
+NORMS = ('batch', 'layer', 'none')
+
+gelu = functools.partial(nn.gelu, approximate=False)
+
+
+def _norm(kind: str, *, train: bool, dtype: Any, name: str) -> Callable[[jax.Array], jax.Array]:
+  if kind == 'batch':
+    # The bins of low frequency have large means: the fast variance E[x^2] - E[x]^2 would cancel there.
+    return nn.BatchNorm(
+      use_running_average=not train, momentum=0.9, epsilon=1e-5, use_fast_variance=False, dtype=dtype, name=name
+    )
+  if kind == 'layer':
+    return LayerNorm2d(dtype=dtype, name=name)
+  return lambda x: x.astype(dtype)
+
+
+class FourierUnit(nn.Module):
+  """Filters an image on its Fourier plane with 1x1 convolutions, chosen per frequency among `groups` of them.
+
+  Under the orthonormal transform the bins near zero frequency grow with sqrt(h w): batch statistics taken at one
+  latent size fit another only in part, which the norms 'layer' and 'none' avoid.
+  """
+
+  groups: int
+  norm: str
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    """Maps (B, h, w, C) to (B, h, w, C) in `dtype`."""
+    b, h, w, c = x.shape
+    plane = jnp.fft.rfft2(x.astype(jnp.float32), axes=(1, 2), norm='ortho')
+    half = plane.shape[2]
+    # Real and imaginary part of a channel are neighbours.
+    f = jnp.stack([plane.real, plane.imag], axis=-1).reshape(b, h, half, 2 * c)
+    f = _norm(self.norm, train=train, dtype=self.dtype, name='norm')(f)
+    f = f + DepthwiseConv(3, dtype=self.dtype, name='position')(f)
+    gates = nn.Conv(self.groups, (1, 1), dtype=self.dtype, name='gates')(f)
+    gates = nn.softmax(gates.astype(jnp.float32), axis=-1).astype(self.dtype)
+    filters = nn.Conv(
+      2 * c * self.groups, (1, 1), feature_group_count=self.groups, dtype=self.dtype, name='filters'
+    )(f)
+    filters = filters.reshape(b, h, half, self.groups, 2 * c)
+    f = gelu(jnp.sum(gates[..., None] * filters, axis=3))
+    f = f.astype(jnp.float32).reshape(b, h, half, c, 2)
+    plane = jax.lax.complex(f[..., 0], f[..., 1])
+    return jnp.fft.irfft2(plane, s=(h, w), axes=(1, 2), norm='ortho').astype(self.dtype)
+
+
+class Mixer(nn.Module):
+  """Mixes space: half of the features by dilated depthwise convolutions, half by a Fourier unit, then channel gates."""
+
+  groups: int
+  norm: str
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    """Maps (B, h, w, C) to (B, h, w, C), C even."""
+    c = x.shape[-1]
+    conv1 = functools.partial(nn.Conv, kernel_size=(1, 1), dtype=self.dtype)
+    near, far = jnp.split(conv1(2 * c, name='expand')(x), 2, axis=-1)
+
+    fine, coarse = jnp.split(near, 2, axis=-1)
+    fine = DepthwiseConv(3, dtype=self.dtype, name='local1')(fine)
+    coarse = DepthwiseConv(3, dilation=2, dtype=self.dtype, name='local2')(coarse)
+
+    t = gelu(conv1(2 * c, name='global_in')(far))
+    t = t + FourierUnit(self.groups, self.norm, self.dtype, name='fourier')(t, train=train)
+    wide = gelu(conv1(c, name='global_out')(t))
+
+    m = gelu(jnp.concatenate([fine, coarse, wide], axis=-1))
+    mean = jnp.mean(m.astype(jnp.float32), axis=(1, 2), keepdims=True).astype(self.dtype)
+    m = m * nn.sigmoid(conv1(2 * c, name='gate_out')(nn.relu(conv1(c, name='gate_in')(mean))))
+    return conv1(c, name='project')(m)
+
+
+class FeedForward(nn.Module):
+  """Mixes channels: four quarters of the expanded features see windows of 1, 3, 5 and 7 pixels."""
+
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps (B, h, w, C) to (B, h, w, C), C even."""
+    c = x.shape[-1]
+    quarters = jnp.split(nn.Conv(2 * c, (1, 1), dtype=self.dtype, name='expand')(x), 4, axis=-1)
+    for i, size in ((1, 3), (2, 5), (3, 7)):
+      quarters[i] = DepthwiseConv(size, dtype=self.dtype, name=f'window{size}')(quarters[i])
+    return nn.Conv(c, (1, 1), dtype=self.dtype, name='project')(gelu(jnp.concatenate(quarters, axis=-1)))
+
+
+class SFHBlock(nn.Module):
+  """y = x + beta Mixer(N(x)); y + gamma FeedForward(N(y)); beta and gamma start at zero.
+
+  Attributes:
+    groups: filters that a Fourier unit chooses among; 1 for simple tasks, 4 for hard ones.
+    norm: 'batch', 'layer' or 'none', here and in the Fourier unit.
+    dtype: of the activations.
+  """
+
+  groups: int = 1
+  norm: str = 'batch'
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    """Maps (B, h, w, C) to (B, h, w, C) in `dtype`, C even."""
+    c = x.shape[-1]
+    norm = functools.partial(_norm, self.norm, train=train, dtype=self.dtype)
+    beta = self.param('beta', nn.initializers.zeros, (c,), jnp.float32).astype(self.dtype).reshape(1, 1, 1, c)
+    gamma = self.param('gamma', nn.initializers.zeros, (c,), jnp.float32).astype(self.dtype).reshape(1, 1, 1, c)
+    mixer = Mixer(self.groups, self.norm, self.dtype, name='mixer')
+    x = x.astype(self.dtype)
+    x = x + beta * mixer(norm(name='norm1')(x), train=train)
+    return x + gamma * FeedForward(self.dtype, name='feed_forward')(norm(name='norm2')(x))
+
+
+class SFHformer(nn.Module):
+  """Latent restorer z -> z + net(z); net is a U-net of SFH blocks.
+
+  Attributes:
+    channels: of the latent, in and out.
+    dims: channels of the stages, down to the middle one and up again; their number is odd, each is even. Three dims
+      make one halving of the resolution, a single one a flat network.
+    blocks: blocks per stage.
+    groups: see `SFHBlock`.
+    norm: 'batch' (as published), 'layer' or 'none'.
+    dtype: of the activations; bfloat16 for GPUs and TPUs.
+  """
+
+  channels: int = 32
+  dims: Sequence[int] = (32, 64, 32)
+  blocks: Sequence[int] = (2, 3, 2)
+  groups: int = 1
+  norm: str = 'batch'
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, z: jax.Array, *, train: bool) -> jax.Array:
+    """Restores latents.
+
+    Args:
+      z: (B, h, w, channels), normalised, of any height and width: padded here by edge replication to a multiple of
+        the U-net's stride, and cropped back.
+      train: batch norms use the batch's statistics and update the running ones ('batch_stats' must be mutable).
+
+    Returns:
+      (B, h, w, channels) float32.
+
+    Raises:
+      ValueError: fields that do not fit each other, or latents of another channel count.
+    """
+    self._check(z)
+    conv = functools.partial(nn.Conv, dtype=self.dtype)
+    depth = len(self.dims) // 2
+    stride = 2**depth
+    h, w = z.shape[1:3]
+    x = jnp.pad(z, ((0, 0), (0, -h % stride), (0, -w % stride), (0, 0)), mode='edge')
+
+    x = conv(self.dims[0], (3, 3), name='conv_in')(x)
+    skips = []
+    for i in range(depth):
+      x = self._stage(x, i, train=train)
+      skips.append(x)
+      x = conv(self.dims[i + 1], (2, 2), strides=(2, 2), name=f'down{i}')(x)
+    x = self._stage(x, depth, train=train)
+    for i in range(depth + 1, len(self.dims)):
+      x = depth_to_space(conv(4 * self.dims[i], (1, 1), use_bias=False, name=f'up{i}')(x), 2)
+      x = conv(self.dims[i], (1, 1), name=f'skip{i}')(jnp.concatenate([x, skips.pop()], axis=-1))
+      x = self._stage(x, i, train=train)
+    x = conv(self.channels, (3, 3), kernel_init=nn.initializers.zeros, name='conv_out')(x)
+
+    return z.astype(jnp.float32) + x[:, :h, :w].astype(jnp.float32)
+
+  def _stage(self, x: jax.Array, index: int, *, train: bool) -> jax.Array:
+    for j in range(self.blocks[index]):
+      x = SFHBlock(self.groups, self.norm, self.dtype, name=f'stage{index}_block{j}')(x, train=train)
+    return x
+
+  def _check(self, z: jax.Array) -> None:
+    if len(self.dims) % 2 == 0 or len(self.dims) != len(self.blocks):
+      raise ValueError(
+        f'SFHformer got dims={tuple(self.dims)} and blocks={tuple(self.blocks)}; both need the same odd length '
+        '(change restorer.dims or restorer.blocks)'
+      )
+    if any(dim % 2 for dim in self.dims):
+      raise ValueError(f'SFHformer got dims={tuple(self.dims)}; each must be even (change restorer.dims)')
+    if any(4 * dim % self.groups for dim in self.dims):
+      raise ValueError(
+        f'SFHformer got groups={self.groups} for dims={tuple(self.dims)}; groups must divide 4 times each dim '
+        '(change restorer.groups)'
+      )
+    if self.norm not in NORMS:
+      raise ValueError(f'unknown restorer norm {self.norm!r}; known norms: {", ".join(NORMS)}')
+    if z.shape[-1] != self.channels:
+      raise ValueError(
+        f'SFHformer got latents of shape {z.shape}; their last axis must be channels={self.channels} '
+        '(restorer.channels must equal vae.latent_channels)'
+      )

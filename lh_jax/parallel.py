@@ -1,0 +1,132 @@
+"""Devices: the mesh, what is sharded over it, and moving host batches onto it. The only module that knows Mesh.
+
+Axes: 'data' splits the batch; 'fsdp' splits the batch and, beside it, every large parameter and its optimizer state. A global batch is the same batch on any
+mesh: the partitioner inserts the collectives, and batch statistics are taken over the whole batch.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import time
+from typing import Any, Callable
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+import numpy as np
+
+BATCH_AXES = ('data', 'fsdp')
+# Smaller arrays stay whole: gathering them costs more than holding them.
+MIN_SHARDED_SIZE = 2**12
+
+
+def make_mesh(*, data: int = -1, fsdp: int = 1, devices: list[jax.Device] | None = None) -> Mesh:
+  """Arranges devices as (data, fsdp).
+
+  Args:
+    data: devices along 'data'; -1 takes all that `fsdp` leaves.
+    fsdp: devices along 'fsdp'.
+    devices: defaults to all of `jax.devices()`.
+
+  Raises:
+    ValueError: the axes do not multiply to the number of devices.
+  """
+  devices = jax.devices() if devices is None else devices
+  count = len(devices)
+  if data == -1 and fsdp >= 1 and count % fsdp == 0:
+    data = count // fsdp
+  if data < 1 or fsdp < 1 or data * fsdp != count:
+    raise ValueError(f'mesh.data={data} x mesh.fsdp={fsdp} must use all {count} devices; set mesh.data=-1 to fill up, or mesh.fsdp to a divisor of {count}.')
+  return Mesh(np.asarray(devices).reshape(data, fsdp), BATCH_AXES)
+
+
+def check_batch_size(batch_size: int, mesh: Mesh) -> None:
+  """Checks that a global batch divides over the devices.
+
+  Raises:
+    ValueError: it does not.
+  """
+  if batch_size < 1 or batch_size % mesh.size:
+    raise ValueError(f'A global batch of {batch_size} does not divide over {mesh.size} devices: set batch_size to a multiple of {mesh.size}, or use fewer devices.')
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  """The sharding of an array that every device holds whole."""
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+  """The sharding of a batch: its first axis over all devices."""
+  return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def state_shardings(mesh: Mesh, abstract: Any) -> Any:
+  """Shards the largest axis that divides over 'fsdp' of every large array in `abstract`, and replicates the rest."""
+
+  def rule(leaf: jax.ShapeDtypeStruct) -> NamedSharding:
+    shards = mesh.shape['fsdp']
+    if shards > 1 and int(np.prod(leaf.shape)) >= MIN_SHARDED_SIZE:
+      axes = [axis for axis, length in enumerate(leaf.shape) if length % shards == 0]
+      if axes:
+        largest = max(axes, key=lambda axis: leaf.shape[axis])
+        return NamedSharding(mesh, PartitionSpec(*(None,) * largest, 'fsdp'))
+    return replicated(mesh)
+
+  return jax.tree.map(rule, abstract)
+
+
+def abstract_like(tree: Any, shardings: Any) -> Any:
+  """Returns the ShapeDtypeStructs of `tree` with these shardings."""
+  return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, shardings)
+
+
+def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+  """Makes a global batch of each process's share (its contiguous slice of the first axis)."""
+  sharding = batch_sharding(mesh)
+  return {name: jax.make_array_from_process_local_data(sharding, value) for name, value in batch.items()}
+
+
+def put(tree: Any, shardings: Any) -> Any:
+  """Places a tree of host arrays, which every process holds whole, with these shardings."""
+
+  def place(value: Any, sharding: NamedSharding) -> jax.Array:
+    value = np.asarray(value)
+    return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
+
+  return jax.tree.map(place, tree, shardings)
+
+
+def map_shards(fn: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+  """Lets each device run `fn` on its own slice of the batch, without collectives.
+
+  For functions that treat every sample by itself but loop over them, which the partitioner would otherwise gather.
+  """
+  spec = PartitionSpec(BATCH_AXES)
+  return jax.shard_map(fn, mesh=mesh, in_specs=spec, out_specs=spec)
+
+
+def compile_step(step: Callable[..., Any], state: Any, frozen: Any, batch: Any) -> tuple[Callable[..., Any], float]:
+  """Compiles `step(state, frozen, batch) -> (state, metrics)` ahead of time, donating the state.
+
+  Args:
+    step: pure step function.
+    state: abstract state, each leaf with its sharding; the new state leaves with the same.
+    frozen: abstract frozen tree, likewise.
+    batch: abstract batch, likewise.
+
+  Returns:
+    The compiled step and the seconds it took.
+  """
+  shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
+  mesh = jax.tree.leaves(shardings)[0].mesh
+  started = time.perf_counter()
+  jitted = jax.jit(step, donate_argnums=0, out_shardings=(shardings, replicated(mesh)))
+  compiled = jitted.lower(state, frozen, batch).compile()
+  return compiled, time.perf_counter() - started
+
+
+def enable_compilation_cache() -> None:
+  """Keeps compiled programs in ~/.cache/lh_jax/xla (JAX_COMPILATION_CACHE_DIR overrides), so that a second start does not compile again."""
+  if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
+    jax.config.update('jax_compilation_cache_dir', str(pathlib.Path.home() / '.cache' / 'lh_jax' / 'xla'))
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)

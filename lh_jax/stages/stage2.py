@@ -1,0 +1,228 @@
+"""Stage 2: the restorer in the frozen latent space, then the two high-frequency LoRA branches in alternation (Sec. 3.3, Eqs. 7 to 9).
+
+  2a       L_Res = |D*(R(E*(I_deg))) - I_clean|_1                            trains theta          (Eq. 7)
+  2b FHF   |HF(D*(R(E_{phi*+dphi}(I_deg)))) - HF(I_clean)|_1                 trains dphi           (Eq. 8)
+  2b PHF   -E log D_HF(HF(D_{psi*+dpsi}(R(E*(I_deg)))))                      trains dpsi, and D_HF (Eq. 9)
+
+2b switches between FHF and PHF every `alternate_steps` steps (10, Supp. B.2). The paper gives one length for the whole stage; its split is ours.
+Each phase differentiates with respect to exactly one network, and the other branch is off (the authors' release keeps both at 0.5).
+
+Eq. 8 as printed leaves R out; inference composes D(R(E)), and an encoder trained without R learns to restore by itself and feeds R latents that it has
+never seen. So `fhf_path='with_restorer'` is the default, 'paper' the printed form. With `joint_restorer`, FHF steps also train theta with L_Res
+(the abstract's "jointly trains"; the equations freeze it). In 2b, R is the averaged restorer: the one that is exported.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lh_jax import losses as losses_lib
+from lh_jax import networks as networks_lib
+from lh_jax import optim
+from lh_jax import stages
+from lh_jax.models import discriminator as discriminator_lib
+from lh_jax.ops import frequency
+from lh_jax.state import TrainState, update_ema
+
+FHF_PATHS = ('with_restorer', 'paper')
+OPTIMIZERS = ('restorer', 'encoder_lora', 'decoder_lora', 'discriminator')
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage2:
+  """config.stage2, config.losses and the networks; its methods are the stage's pure functions.
+
+  Frozen parameters are the stage-1 parts {'vae', 'latent'}.
+
+  Attributes:
+    restorer_steps: length of 2a.
+    lora_steps: length of 2b; 0 leaves it out.
+    alternate_steps: steps between switches of FHF and PHF in 2b.
+    batch_size: global batch.
+    crop_size: side of a crop, in pixels.
+    fhf_path: 'with_restorer' or 'paper' (Eq. 8 as printed).
+    joint_restorer: also train theta in FHF steps.
+    ema_decay: decay of the average of the restorer's parameters, which is exported.
+    networks: the model.
+    discriminator: D_HF.
+    optimizers: {name in `OPTIMIZERS`: its optimizer}.
+    losses: weights and forms of the losses.
+  """
+
+  restorer_steps: int
+  lora_steps: int
+  alternate_steps: int
+  batch_size: int
+  crop_size: int
+  fhf_path: str
+  joint_restorer: bool
+  ema_decay: float
+  networks: networks_lib.Networks
+  discriminator: discriminator_lib.UNetDiscriminator
+  optimizers: dict[str, optim.Optimizer]
+  losses: losses_lib.LossSettings
+
+  def __post_init__(self):
+    if self.fhf_path not in FHF_PATHS:
+      raise ValueError(f'Unknown stage2.fhf_path {self.fhf_path!r}; known: {FHF_PATHS}.')
+    if self.alternate_steps < 1:
+      raise ValueError(f'stage2.alternate_steps must be at least 1, got {self.alternate_steps}.')
+    factor = self.networks.vae.preset.factor
+    if self.crop_size % factor or self.crop_size % 8:
+      raise ValueError(f'stage2.crop_size={self.crop_size} must be a multiple of {max(factor, 8)}, for the VAE and the discriminator.')
+
+  @property
+  def total_steps(self) -> int:
+    """Length of the stage."""
+    return self.restorer_steps + self.lora_steps
+
+  def phase(self, step: int) -> str:
+    """Returns which step function a step belongs to."""
+    if step < self.restorer_steps:
+      return 'restorer'
+    turn = (step - self.restorer_steps) // self.alternate_steps
+    return 'encoder_lora' if turn % 2 == 0 else 'decoder_lora'
+
+  def init(self, key: jax.Array) -> TrainState:
+    """Returns a fresh state; everything new starts without effect."""
+    parts_key, discriminator_key = jax.random.split(key)
+    parts = self.networks.init_restoration(parts_key)
+    judge = self.discriminator.init(discriminator_key, jnp.zeros((1, 8, 8, 3)), update_stats=False)
+    params = {name: parts[name] for name in ('restorer', 'encoder_lora', 'decoder_lora')} | {'discriminator': judge['params']}
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt={name: self.optimizers[name].init(params[name]) for name in OPTIMIZERS},
+        ema={'restorer': jax.tree.map(jnp.copy, params['restorer'])},
+        stats={'restorer': parts['restorer_stats'], 'discriminator': judge['batch_stats']},
+    )
+
+  def _restored_latent(self, state: TrainState, frozen: Any, encoder_params: Any, degraded: jax.Array) -> jax.Array:
+    z = self.networks.encode(encoder_params, frozen['latent'], degraded)
+    return self.networks.restore_latent(state.ema['restorer'], state.stats['restorer'], z)
+
+  def _optimize(self, state: TrainState, name: str, grads: Any) -> tuple[TrainState, stages.Metrics]:
+    """Steps one network, leaving `state.step` alone."""
+    params, opt, metrics = self.optimizers[name].update(grads, state.opt[name], state.params[name], step=state.step)
+    state = state.replace(params=state.params | {name: params}, opt=state.opt | {name: opt})
+    return state, {f'{name}/{metric}': value for metric, value in metrics.items()}
+
+  def _train_restorer(self, state: TrainState, frozen: Any, batch: stages.Batch) -> tuple[TrainState, stages.Metrics]:
+    """L_Res (Eq. 7): steps theta, its statistics and its average."""
+    z = self.networks.encode(frozen['vae']['encoder'], frozen['latent'], batch['degraded'])
+
+    def loss(params: Any) -> tuple[jax.Array, Any]:
+      variables = {'params': params, 'batch_stats': state.stats['restorer']}
+      restored, new = self.networks.restorer.apply(variables, z, train=True, mutable=['batch_stats'])
+      output = self.networks.decode(frozen['vae']['decoder'], frozen['latent'], restored)
+      return losses_lib.l1(output, batch['clean']), new.get('batch_stats', {})
+
+    (value, stats), grads = jax.value_and_grad(loss, has_aux=True)(state.params['restorer'])
+    state, metrics = self._optimize(state, 'restorer', grads)
+    ema = update_ema(state.ema['restorer'], state.params['restorer'], decay=self.ema_decay, step=state.step)
+    state = state.replace(ema={'restorer': ema}, stats=state.stats | {'restorer': stats})
+    return state, metrics | {'restorer/loss': value}
+
+  def restorer_step(self, state: TrainState, frozen: Any, batch: stages.Batch) -> tuple[TrainState, stages.Metrics]:
+    """One step of 2a."""
+    state, metrics = self._train_restorer(state, frozen, batch)
+    return state.replace(step=state.step + 1), _named(metrics)
+
+  def encoder_lora_step(self, state: TrainState, frozen: Any, batch: stages.Batch) -> tuple[TrainState, stages.Metrics]:
+    """One FHF step (Eq. 8)."""
+    metrics = {}
+    if self.joint_restorer:
+      state, metrics = self._train_restorer(state, frozen, batch)
+    vae, latent = frozen['vae'], frozen['latent']
+    target = frequency.high_pass(batch['clean'], cutoff=self.losses.hf_cutoff)
+
+    def loss(branch: Any) -> jax.Array:
+      encoder = self.networks.adapt(vae['encoder'], branch, 1.0)
+      if self.fhf_path == 'with_restorer':
+        z = self._restored_latent(state, frozen, encoder, batch['degraded'])
+      else:
+        z = self.networks.encode(encoder, latent, batch['degraded'])
+      output = self.networks.decode(vae['decoder'], latent, z)
+      return self.losses.hf_fidelity * losses_lib.l1(frequency.high_pass(output, cutoff=self.losses.hf_cutoff), target)
+
+    value, grads = jax.value_and_grad(loss)(state.params['encoder_lora'])
+    state, optimizer_metrics = self._optimize(state, 'encoder_lora', grads)
+    return state.replace(step=state.step + 1), _named(metrics | optimizer_metrics | {'encoder_lora/loss': value})
+
+  def decoder_lora_step(self, state: TrainState, frozen: Any, batch: stages.Batch) -> tuple[TrainState, stages.Metrics]:
+    """One PHF step (Eq. 9): the discriminator, then the decoder's branch, on the same batch."""
+    vae, latent = frozen['vae'], frozen['latent']
+    generator_loss, discriminator_loss = losses_lib.GAN_LOSSES[self.losses.gan_kind]
+    z = self._restored_latent(state, frozen, vae['encoder'], batch['degraded'])
+    real = frequency.high_pass(batch['clean'], cutoff=self.losses.hf_cutoff)
+
+    def fake_of(branch: Any) -> jax.Array:
+      output = self.networks.decode(self.networks.adapt(vae['decoder'], branch, 1.0), latent, z)
+      return frequency.high_pass(output, cutoff=self.losses.hf_cutoff)
+
+    def judge(params: Any, stats: Any, images: jax.Array) -> jax.Array:
+      return self.discriminator.apply({'params': params, 'batch_stats': stats}, images, update_stats=False)
+
+    fake = fake_of(state.params['decoder_lora'])
+    # One power iteration a step; the logits of both batches then share its estimate of the spectral norms.
+    variables = {'params': state.params['discriminator'], 'batch_stats': state.stats['discriminator']}
+    _, new = self.discriminator.apply(variables, real[:1], update_stats=True, mutable=['batch_stats'])
+    spectral = new['batch_stats']
+
+    def loss_of_judge(params: Any) -> jax.Array:
+      return discriminator_loss(judge(params, spectral, real), judge(params, spectral, jax.lax.stop_gradient(fake)))
+
+    judge_value, grads = jax.value_and_grad(loss_of_judge)(state.params['discriminator'])
+    state, judge_metrics = self._optimize(state, 'discriminator', grads)
+
+    def loss_of_branch(branch: Any) -> tuple[jax.Array, stages.Metrics]:
+      fake = fake_of(branch)
+      parts = {
+          'decoder_lora/gan': generator_loss(judge(state.params['discriminator'], spectral, fake)),
+          'decoder_lora/hf_fidelity': losses_lib.l1(fake, real),
+      }
+      return self.losses.gan * parts['decoder_lora/gan'] + self.losses.phf_fidelity * parts['decoder_lora/hf_fidelity'], parts
+
+    grads, parts = jax.grad(loss_of_branch, has_aux=True)(state.params['decoder_lora'])
+    state, branch_metrics = self._optimize(state, 'decoder_lora', grads)
+    state = state.replace(step=state.step + 1, stats=state.stats | {'discriminator': spectral})
+    return state, _named(judge_metrics | branch_metrics | parts | {'discriminator/loss': judge_value})
+
+  def export(self, state: TrainState, frozen: Any) -> dict[str, Any]:
+    """Returns the whole model, with the averaged restorer."""
+    return {
+        'vae': frozen['vae'],
+        'latent': frozen['latent'],
+        'restorer': state.ema['restorer'],
+        'restorer_stats': state.stats['restorer'],
+        'encoder_lora': state.params['encoder_lora'],
+        'decoder_lora': state.params['decoder_lora'],
+    }
+
+  def preview(self, state: TrainState, frozen: Any, batch: stages.Batch) -> dict[str, jax.Array]:
+    """Returns degraded and clean images and what the model makes of the former at alpha 0.5."""
+    restored = self.networks.restore(self.export(state, frozen), batch['degraded'], 0.5)
+    return {'degraded': batch['degraded'], 'restored': restored, 'clean': batch['clean']}
+
+
+def _named(metrics: stages.Metrics) -> stages.Metrics:
+  return {f'stage2/{name.replace("/", "_")}': value for name, value in metrics.items()}
+
+
+def make(stage: Stage2) -> stages.Stage:
+  """Returns the stage's value."""
+  return stages.Stage(
+      name='stage2',
+      total_steps=stage.total_steps,
+      batch_size=stage.batch_size,
+      crop_size=stage.crop_size,
+      init=stage.init,
+      steps={'restorer': stage.restorer_step, 'encoder_lora': stage.encoder_lora_step, 'decoder_lora': stage.decoder_lora_step},
+      phase=stage.phase,
+      export=stage.export,
+      preview=stage.preview,
+  )

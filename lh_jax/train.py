@@ -1,0 +1,306 @@
+"""The one training loop, for both stages.
+
+Order of a run, an invariant: everything that can be wrong with the input is checked; then, stage by stage: shapes, shardings, restore or
+initialise, compile, loop (batch, step, log, save), export. Running the same command again resumes: a finished stage is skipped, an unfinished one
+continues from its latest checkpoint and draws what it would have drawn.
+
+A work directory holds config.json, checkpoints/<stage>/, metrics.jsonl, TensorBoard files and export/.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import time
+from typing import Any, Mapping
+import zlib
+
+from absl import logging
+from clu import parameter_overview
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+import numpy as np
+
+from lh_jax import checkpoint
+from lh_jax import exports
+from lh_jax import inference
+from lh_jax import logs as logs_lib
+from lh_jax import networks as networks_lib
+from lh_jax import parallel
+from lh_jax import stages as stages_lib
+from lh_jax import weight_files
+from lh_jax.data import pipeline
+from lh_jax.data import sources
+from lh_jax.ops import degradations
+from lh_jax.stages import build as stages_build
+from lh_jax.state import TrainState, stream_key
+
+PREVIEW_IMAGES = 4
+
+
+class TrainingDivergedError(RuntimeError):
+  """A metric became non-finite; the message names it and the steps in which that happened."""
+
+
+def train(config: ConfigDict, workdir: pathlib.Path) -> tuple[TrainState | None, dict[str, float]]:
+  """Trains the stages of `config.train.stages`, in order, in a work directory.
+
+  Args:
+    config: see configs/base.py.
+    workdir: made if it does not exist.
+
+  Returns:
+    The last trained stage's final state and last metrics; (None, {}) where every stage had finished before.
+
+  Raises:
+    ValueError, FileNotFoundError: a config value, data set, weight file or checkpoint that does not fit; before any training.
+    TrainingDivergedError: a metric became non-finite.
+  """
+  run = Run(config, workdir)
+  state, metrics = None, {}
+  with logs_lib.Logs(workdir, tensorboard=config.train.tensorboard) as logs:
+    for stage in run.unfinished:
+      state, metrics = run.train_stage(stage, logs)
+  return state, metrics
+
+
+class Run:
+  """One call of `train`: what its stages share, all of it checked on construction."""
+
+  def __init__(self, config: ConfigDict, workdir: pathlib.Path):
+    self.config = config
+    self.workdir = workdir
+    self.mesh = parallel.make_mesh(**config.mesh)
+    self.sections = {name: config[name].to_dict() for name in networks_lib.SECTIONS}
+    self.networks = networks_lib.build(self.sections, dtype=inference.activation_dtype(config.train.dtype))
+    if not config.train.stages:
+      raise ValueError(f'train.stages is empty: name at least one of {stages_build.STAGES}.')
+    stages = [stages_build.build(name, config, self.networks) for name in config.train.stages]
+    for stage in stages:
+      parallel.check_batch_size(stage.batch_size, self.mesh)
+    self.unfinished = [stage for stage in stages if not self._finished(stage)]
+    if not self.unfinished:
+      logging.info('Every stage of %s has finished.', workdir)
+      return
+    names = [stage.name for stage in self.unfinished]
+    self.foundation = self._load_foundation() if 'stage1' in names else {}
+    if 'stage1' not in names:
+      self._stage1_parts()
+    self.source = sources.build(config.data.source, path=config.data.path, tasks=tuple(config.data.tasks), cache_gib=config.data.cache_gib)
+    for stage in self.unfinished:
+      self._batches(stage, start_step=stage.total_steps).close()
+    workdir.mkdir(parents=True, exist_ok=True)
+    (workdir / 'config.json').write_text(config.to_json_best_effort(indent=2) + '\n', encoding='utf-8')
+
+  def train_stage(self, stage: stages_lib.Stage, logs: logs_lib.Logs) -> tuple[TrainState, dict[str, float]]:
+    """Trains one stage from its latest checkpoint, or from scratch, to its end, and exports it."""
+    frozen = {'foundation': self.foundation} if stage.name == 'stage1' else self._stage1_parts()
+    key = stream_key(self.config.train.seed, f'{stage.name}/init', 0)
+    shapes = jax.eval_shape(stage.init, key)
+    shardings = parallel.state_shardings(self.mesh, shapes)
+    abstract = parallel.abstract_like(shapes, shardings)
+    frozen_shardings = jax.tree.map(lambda _: parallel.replicated(self.mesh), frozen)
+    frozen = parallel.put(frozen, frozen_shardings)
+    with self._checkpoints(stage) as checkpoints:
+      start = checkpoints.latest_step() or 0
+      if start:
+        logging.info('%s: resuming from step %d of %d.', stage.name, start, stage.total_steps)
+        state = checkpoints.restore(start, abstract)
+      else:
+        state = jax.jit(stage.init, out_shardings=shardings)(key)
+        logging.info('%s: starting; %s parameters.', stage.name, {k: f'{parameter_overview.count_parameters(v):,}' for k, v in state.params.items()})
+      with self._batches(stage, start_step=start) as batches:
+        loop = Loop(self, stage, abstract, parallel.abstract_like(frozen, frozen_shardings), start)
+        state, metrics = loop.run(state, frozen, batches, checkpoints, logs)
+    params = jax.device_get(jax.jit(stage.export)(state, frozen))
+    exports.save(self.workdir / 'export', exports.Export(sections=self.sections, params=params, stage=stage.name))
+    return state, metrics
+
+  def _load_foundation(self) -> Any:
+    model = stages_build.foundation(self.config)
+    if model is None:
+      return {}
+    if not model.needs_weights:
+      logging.warning('foundation.name=%s has random weights: it is for tests only.', model.name)
+      return jax.device_get(model.init(jax.random.key(0)))
+    return weight_files.load_foundation(model.name, self.config.foundation.weights, model.abstract_params())
+
+  def _stage1_parts(self) -> dict[str, Any]:
+    """Returns the frozen VAE of stage 2: from this work directory, else from train.init_from."""
+    path = self.workdir
+    if not (path / 'export').is_dir():
+      if not self.config.train.init_from:
+        raise ValueError('stage2 needs a trained VAE: put stage1 in train.stages, or name a finished stage-1 run in train.init_from.')
+      path = pathlib.Path(self.config.train.init_from)
+    export = exports.load(path)
+    if networks_lib.build(export.sections).vae.preset != networks_lib.build(self.sections).vae.preset:
+      raise ValueError(f'{path} holds another VAE: config.vae is {export.sections["vae"]} there and {self.sections["vae"]} here.')
+    return {name: export.params[name] for name in networks_lib.STAGE1_PARTS}
+
+  def _finished(self, stage: stages_lib.Stage) -> bool:
+    """Whether the stage is trained and exported; a checkpoint of another model is refused here."""
+    if not (self.workdir / 'checkpoints' / stage.name).is_dir():
+      return False
+    with self._checkpoints(stage) as checkpoints:
+      step = checkpoints.latest_step()
+      if step is None:
+        return False
+      checkpoints.check_identity(step)
+      if step > stage.total_steps:
+        raise ValueError(f'{self.workdir} has trained {stage.name} for {step} steps, the configuration asks for {stage.total_steps}: use another --workdir.')
+      return step == stage.total_steps and (self.workdir / 'export').is_dir()
+
+  def _checkpoints(self, stage: stages_lib.Stage) -> checkpoint.Checkpointer:
+    identity = self.sections | {'stage': stage.name, 'seed': self.config.train.seed}
+    identity |= {'foundation': self.config.foundation.name} if stage.name == 'stage1' else {'discriminator': self.config.discriminator.to_dict()}
+    return checkpoint.Checkpointer(self.workdir / 'checkpoints' / stage.name, identity=identity, keep=self.config.train.keep_checkpoints)
+
+  def _batches(self, stage: stages_lib.Stage, *, start_step: int) -> pipeline.TrainingBatches:
+    data = self.config.data
+    return pipeline.training_batches(
+        self.source,
+        tasks=tuple(data.tasks),
+        task_weights=tuple(data.task_weights),
+        batch_size=stage.batch_size,
+        crop_size=stage.crop_size,
+        seed=zlib.crc32(f'{self.config.train.seed}/{stage.name}/data'.encode()),
+        start_step=start_step,
+        num_steps=stage.total_steps,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        num_threads=data.num_threads,
+        prefetch=data.prefetch,
+    )
+
+
+def make_prepare(*, tasks: tuple[str, ...], severity: tuple[float, float], seed: int, stream: str, mesh: Any):
+  """Makes the function that turns a host batch into a training batch on the devices.
+
+  Args:
+    tasks: what 'task' indexes; one more id, after the last, leaves a paired sample's degraded image as it is.
+    severity: range of the modelled degradations' severities, uniform.
+    seed: seed of the random streams.
+    stream: name of the random stream.
+    mesh: where the batch lies.
+
+  Returns:
+    prepare(batch, step) -> {'clean', 'degraded'}, float32 in [0, 1]; a function of (seed, stream, step) alone.
+  """
+  low, high = severity
+  if not 0.0 <= low <= high <= 1.0:
+    raise ValueError(f'data.severity must be a range within [0, 1], got {severity}.')
+  degrade = parallel.map_shards(lambda *args: degradations.degrade_batch(*args, tasks=(*tasks, 'identity')), mesh)
+
+  def prepare(batch: Mapping[str, jax.Array], step: jax.Array) -> dict[str, jax.Array]:
+    clean = batch['clean'].astype(jnp.float32) / 255.0
+    count = clean.shape[0]
+    before = clean
+    if 'degraded' in batch:
+      paired = (batch['task'] == len(tasks)).reshape(-1, 1, 1, 1)
+      before = jnp.where(paired, batch['degraded'].astype(jnp.float32) / 255.0, clean)
+    keys = jax.random.split(stream_key(seed, f'{stream}/degradations', step), count)
+    severities = jax.random.uniform(stream_key(seed, f'{stream}/severity', step), (count,), minval=low, maxval=high)
+    return {'clean': clean, 'degraded': degrade(keys, before, batch['task'], severities)}
+
+  return prepare
+
+
+class Loop:
+  """The compiled functions of one stage, and the loop over them."""
+
+  def __init__(self, run: Run, stage: stages_lib.Stage, state: Any, frozen: Any, start: int):
+    """Compiles every function that the steps from `start` need; `state` and `frozen` are abstract, with shardings."""
+    self.stage = stage
+    self.mesh = run.mesh
+    self.settings = run.config.train
+    self.start = start
+    data = run.config.data
+    prepare = make_prepare(
+        tasks=tuple(data.tasks), severity=tuple(data.severity), seed=self.settings.seed, stream=stage.name, mesh=self.mesh
+    )
+    with run._batches(stage, start_step=stage.total_steps - 1) as batches:
+      host_batch = next(batches)
+    sharding = parallel.batch_sharding(self.mesh)
+    scale = jax.process_count()
+    raw = {k: jax.ShapeDtypeStruct((v.shape[0] * scale, *v.shape[1:]), v.dtype, sharding=sharding) for k, v in host_batch.items()}
+    self.prepare = jax.jit(prepare, out_shardings=sharding).lower(raw, state.step).compile()
+    image = jax.ShapeDtypeStruct(raw['clean'].shape, jnp.float32, sharding=sharding)
+    batch = {'clean': image, 'degraded': image}
+    self.steps, self.compile_seconds = {}, 0.0
+    for phase in sorted({stage.phase(step) for step in range(start, stage.total_steps)}):
+      self.steps[phase], seconds = parallel.compile_step(stage.steps[phase], state, frozen, batch)
+      self.compile_seconds += seconds
+      logging.info('%s: compiled the step %s in %.1f s.', stage.name, phase, seconds)
+    self.preview = jax.jit(lambda state, frozen, batch: stage.preview(state, frozen, jax.tree.map(lambda x: x[:PREVIEW_IMAGES], batch)))
+
+  def run(self, state: TrainState, frozen: Any, batches: pipeline.TrainingBatches, checkpoints: checkpoint.Checkpointer, logs: logs_lib.Logs):
+    """Runs from `self.start` to the end; returns the final state and the last metrics."""
+    total, settings = self.stage.total_steps, self.settings
+    meter = Meter(self.stage, self.start, self.compile_seconds, batches)
+    metrics: dict[str, float] = {}
+    for done in range(self.start + 1, total + 1):
+      batch = self.prepare(parallel.put_batch(next(batches), self.mesh), state.step)
+      state, step_metrics = self.steps[self.stage.phase(done - 1)](state, frozen, batch)
+      meter.add(step_metrics)
+      last = done == total
+      save = last or done % settings.checkpoint_steps == 0
+      # A state is saved only after its losses were seen to be finite.
+      if save or done % settings.log_steps == 0:
+        metrics = meter.read(done)
+        logs.scalars(done, metrics)
+      if done % settings.image_steps == 0 or last:
+        logs.images(done, {f'{self.stage.name}/{k}': v for k, v in jax.device_get(self.preview(state, frozen, batch)).items()})
+      if save:
+        checkpoints.save(done, state)
+    return state, metrics
+
+
+class Meter:
+  """Averages the metrics of the steps since it was last read, checks that they are finite, and measures speed."""
+
+  def __init__(self, stage: stages_lib.Stage, start: int, compile_seconds: float, batches: pipeline.TrainingBatches):
+    self._stage = stage
+    self._batches = batches
+    self._compile_seconds = compile_seconds
+    self._pending: list[Mapping[str, jax.Array]] = []
+    self._since = (start, time.perf_counter(), batches.wait_seconds)
+
+  def add(self, metrics: Mapping[str, jax.Array]) -> None:
+    """Notes one step's metrics, without waiting for the device."""
+    self._pending.append(metrics)
+
+  def read(self, done: int) -> dict[str, float]:
+    """Returns the averages since the last reading, with speeds, and prints one line.
+
+    Raises:
+      TrainingDivergedError: one of them is not finite.
+    """
+    since_step, since_time, since_wait = self._since
+    values: dict[str, list[float]] = {}
+    for metrics in jax.device_get(self._pending):
+      for name, value in metrics.items():
+        values.setdefault(name, []).append(float(value))
+    metrics = {name: float(np.mean(value)) for name, value in values.items()}
+    for name, value in metrics.items():
+      if not np.isfinite(value):
+        raise TrainingDivergedError(
+            f'{name} became {value} between steps {since_step + 1} and {done} of {self._stage.name}. '
+            'The checkpoints before it are untouched; lower the learning rate in config.optim, or look at the data.'
+        )
+    now = time.perf_counter()
+    self._pending, self._since = [], (done, now, self._batches.wait_seconds)
+    seconds = max(now - since_time, 1e-9)
+    rate = (done - since_step) / seconds
+    left = (self._stage.total_steps - done) / rate
+    metrics |= {
+        'perf/steps_per_sec': rate,
+        'perf/images_per_sec': rate * self._stage.batch_size,
+        'perf/data_wait_percent': 100.0 * (self._batches.wait_seconds - since_wait) / seconds,
+        'perf/compile_sec': self._compile_seconds,
+    }
+    shown = ' '.join(f'{name.split("/", 1)[1]}={value:.4g}' for name, value in metrics.items() if not name.startswith('perf/'))
+    logging.info(
+        '%s %d/%d  %s  %.1f images/s, waiting for data %.1f %%, %d:%02d left',
+        self._stage.name, done, self._stage.total_steps, shown, metrics['perf/images_per_sec'], metrics['perf/data_wait_percent'], *divmod(round(left), 60),
+    )
+    return metrics
