@@ -7,16 +7,18 @@ The image is restored whole. Encoder and decoder are local (see `models.vae`), o
 from __future__ import annotations
 
 import functools
+import logging
 import pathlib
 from typing import Any
 
-from absl import logging
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from lh_jax import exports
 from lh_jax import networks as networks_lib
+
+log = logging.getLogger(__name__)
 
 TILES = ('auto', 'full')
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
@@ -101,7 +103,7 @@ class Restorer:
     padded = np.pad(pixels, margins, mode='symmetric')
     output = np.asarray(fn(self._params, images=padded[None]))[0, :height, :width]
     if not np.isfinite(output).all():
-      logging.warning('The restored image has non-finite pixels; they are written as black.')
+      log.warning('The restored image has non-finite pixels; they are written as black.')
     return from_unit_range(output, image.dtype)
 
 

@@ -7,12 +7,25 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import os
 import pathlib
 from typing import Mapping
 
-from absl import logging
 import numpy as np
+
+log = logging.getLogger(__name__)
+
+
+def to_console() -> None:
+  """Prints what this package logs to standard error, with the time of day; other libraries keep their own settings."""
+  logger = logging.getLogger('lh_jax')
+  if not logger.handlers:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter('%(asctime)s %(message)s', '%H:%M:%S'))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
 
 
 class Logs:
@@ -54,7 +67,7 @@ class Logs:
 def _summary_writer(workdir: pathlib.Path):
   missing = [name for name in ('clu', 'tensorflow') if importlib.util.find_spec(name) is None]
   if missing:
-    logging.warning('No TensorBoard files: %s is not installed (pip install "lh_jax[train]"). Metrics go to metrics.jsonl.', ' and '.join(missing))
+    log.warning('No TensorBoard files: %s is not installed (pip install "lh_jax[train]"). Metrics go to metrics.jsonl.', ' and '.join(missing))
     return None
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   import tensorflow as tf

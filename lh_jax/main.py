@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import pathlib
 import sys
 
 from absl import app
 from absl import flags
-from absl import logging
 import jax
 from ml_collections import config_flags
 
 from lh_jax import evaluate
+from lh_jax import logs
 from lh_jax import parallel
 from lh_jax import restore
 from lh_jax import train
+
+log = logging.getLogger('lh_jax')
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'Configuration file, with an optional argument after a colon.', lock_config=True)
 WORKDIR = flags.DEFINE_string('workdir', None, 'Directory of the run: checkpoints, metrics, export, results.')
@@ -22,13 +25,13 @@ MODE = flags.DEFINE_enum('mode', 'train', ['train', 'evaluate', 'restore'], 'Wha
 
 
 def main(argv: list[str]) -> None:
-  """Runs one mode; a mistake in the input ends with one line and exit code 2."""
+  """Runs one mode; a mistake in the input ends with one line and exit code 1."""
   if len(argv) > 1:
     raise app.UsageError(f'Unexpected arguments: {argv[1:]}. Options are written --config.KEY=VALUE.')
-  logging.set_verbosity(logging.INFO)
+  logs.to_console()
   config, workdir = CONFIG.value, pathlib.Path(WORKDIR.value)
   parallel.enable_compilation_cache()
-  logging.info('JAX %s on %d %s device(s).', jax.__version__, jax.device_count(), jax.default_backend())
+  log.info('JAX %s on %d %s device(s).', jax.__version__, jax.device_count(), jax.default_backend())
   try:
     if MODE.value == 'train':
       train.train(config, workdir)
@@ -37,7 +40,7 @@ def main(argv: list[str]) -> None:
     if MODE.value == 'restore':
       sys.exit(restore.restore_config(config, workdir))
   except (ValueError, FileNotFoundError) as error:
-    logging.debug('Traceback:', exc_info=True)
+    log.debug('Traceback:', exc_info=True)
     sys.exit(f'lh_jax: {error}')
 
 

@@ -80,4 +80,4 @@ class Optimizer:
     learning_rate = self.schedule(step)
     updates, opt_state = self._transform.update(grads, opt_state, params)
     params = jax.tree.map(lambda p, u: p - learning_rate * u, params, updates)
-    return params, opt_state, {'grad_norm': optax.global_norm(grads), 'learning_rate': learning_rate}
+    return params, opt_state, {'grad_norm': optax.tree.norm(grads), 'learning_rate': learning_rate}

@@ -60,12 +60,12 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
-def state_shardings(mesh: Mesh, abstract: Any) -> Any:
-  """Shards the largest axis that divides over 'fsdp' of every large array in `abstract`, and replicates the rest."""
+def state_shardings(mesh: Mesh, abstract: Any, *, min_size: int = MIN_SHARDED_SIZE) -> Any:
+  """Shards, of every array in `abstract` of at least `min_size` elements, the largest axis that divides over 'fsdp'; replicates the rest."""
 
   def rule(leaf: jax.ShapeDtypeStruct) -> NamedSharding:
     shards = mesh.shape['fsdp']
-    if shards > 1 and int(np.prod(leaf.shape)) >= MIN_SHARDED_SIZE:
+    if shards > 1 and int(np.prod(leaf.shape)) >= min_size:
       axes = [axis for axis, length in enumerate(leaf.shape) if length % shards == 0]
       if axes:
         largest = max(axes, key=lambda axis: leaf.shape[axis])

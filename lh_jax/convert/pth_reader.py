@@ -55,7 +55,7 @@ def read_pth(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(path) as archive:
       state = _read_archive(archive)
   # A damaged archive or pickle can raise nearly anything.
-  except Exception as error:  # pylint: disable=broad-except
+  except Exception as error:
     raise ValueError(f'{path}: not a readable PyTorch state dict: {error}.') from error
   if not isinstance(state, dict):
     raise ValueError(f'{path}: expected a state dict, found a {type(state).__name__}.')

@@ -2,10 +2,10 @@
 
 Contract: `dead_leaves(rng, size)` gives a (size, size, 3) uint8 image, a function of the generator's state alone.
 Opaque disks and polygons whose radii follow the density r^-3 fall on the plane and hide one another. The result is
-nearly scale invariant, has sharp occlusion edges and the spectrum and wavelet statistics of natural images: Lee, Mumford
-and Huang, "Occlusion Models for Natural Images", IJCV 2001. Leaves carry fractal texture and a shading gradient; their
-colours are drawn along decorrelated axes, most variance in lightness, then blue-yellow, then red-green: Ruderman, Cronin
-and Chiao, "Statistics of cone responses to natural images", JOSA A 1998.
+nearly scale invariant, has sharp occlusion edges and the spectrum and wavelet statistics of natural images: Lee,
+Mumford and Huang, "Occlusion Models for Natural Images", IJCV 2001. Leaves carry fractal texture and a shading
+gradient; their colours are drawn along decorrelated axes, most variance in lightness, then blue-yellow, then
+red-green: Ruderman, Cronin and Chiao, "Statistics of cone responses to natural images", JOSA A 1998.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 _SMALLEST_RADIUS = 2.5  # pixels; smaller leaves would be noise after the final antialiasing
-_COVERAGE = 4.0  # mean number of leaves over a point; exp(-4) of the plane shows the first leaf
+_SMALLEST_SHARE = 1 / 1000  # of the side; keeps the number of leaves, and so the time, in bounds for large images
+_COVERAGE = 4.0  # disks that would lie over a point; polygons cover less, so a few percent show the background
 _TEXTURE_SIDE = 512
 _TEXTURE_SLOPES = (1.0, 1.4, 1.8)  # amplitude ~ 1 / frequency^slope: from rough to cloudy
 # Columns: lightness, blue-yellow, red-green directions in RGB.
 _COLOR_AXES = np.array([[1.0, -0.5, 0.7], [1.0, -0.5, -0.7], [1.0, 1.0, 0.0]], np.float32)
-_COLOR_SPREAD = np.array([0.22, 0.09, 0.05], np.float32)
+_COLOR_SPREAD = np.array([0.22, 0.07, 0.04], np.float32)
 
 
 def _textures(rng: np.random.Generator) -> np.ndarray:
@@ -33,13 +34,15 @@ def _textures(rng: np.random.Generator) -> np.ndarray:
 
 def _leaf_map(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Draws the leaves. Returns the index of the visible leaf per pixel, the centres (n, 2: y, x) and the radii (n,)."""
-  smallest, largest = _SMALLEST_RADIUS, max(size / 3, 2 * _SMALLEST_RADIUS)
+  smallest = max(_SMALLEST_RADIUS, _SMALLEST_SHARE * size)
+  largest = max(size / 3, 2 * smallest)
   mean_area = 2 * np.pi * np.log(largest / smallest) / (smallest**-2 - largest**-2)
   plane = (size + largest) ** 2  # centres lie up to half the largest radius outside
   count = 1 + int(_COVERAGE * plane / mean_area)
   # Inverse of the cumulative distribution of the density r^-3 between the two radii.
   radii = (smallest**-2 - rng.random(count) * (smallest**-2 - largest**-2)) ** -0.5
   centres = rng.uniform(-largest / 2, size + largest / 2, (count, 2))
+  centres[0], radii[0] = size / 2, size  # the background, for its shading
   corners = np.where(rng.random(count) < 0.5, 0, rng.integers(3, 9, count))  # 0: a disk
   angles = rng.uniform(0, 2 * np.pi, (count, 8))
   canvas = Image.new('I', (size, size), 0)
@@ -88,10 +91,15 @@ def dead_leaves(rng: np.random.Generator, size: int) -> np.ndarray:
   offset = rng.integers(_TEXTURE_SIDE, size=(count, 2))
   shading = rng.normal(0, 0.08, (count, 2)).astype(np.float32) / radii[:, None]
   image = np.empty((size, size, 3), np.float32)
-  x = np.arange(size)
+  # Light over a leaf = level + contrast texture + shading (y, x); light multiplies the colour, so a dark leaf shows its
+  # texture as weakly as a dark object does.
+  level = 1.0 - 2.0 * (shading * centres).sum(axis=1)
+  start = (slope * _TEXTURE_SIDE**2).astype(np.int32)
+  offset = offset.astype(np.int32)
+  x = np.arange(size, dtype=np.int32)
   for y, row in enumerate(leaf):  # row by row: 4K images then need no more memory than themselves
-    pattern = textures[slope[row], (y + offset[row, 0]) % _TEXTURE_SIDE, (x + offset[row, 1]) % _TEXTURE_SIDE]
-    light = contrast[row] * pattern + shading[row, 0] * (y - centres[row, 0]) + shading[row, 1] * (x - centres[row, 1])
-    # Light multiplies: a dark leaf shows its texture as weakly as a dark object does.
-    image[y] = color[row] * (1.0 + 2.0 * light[:, None])
+    texture_y, texture_x = (y + offset[row, 0]) % _TEXTURE_SIDE, (x + offset[row, 1]) % _TEXTURE_SIDE
+    pattern = textures.ravel()[start[row] + texture_y * _TEXTURE_SIDE + texture_x]
+    gradient = shading[row, 0] * y + shading[row, 1] * x
+    image[y] = color[row] * (level[row] + 2.0 * (contrast[row] * pattern + gradient))[:, None]
   return np.floor(np.clip(_antialias(image), 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)

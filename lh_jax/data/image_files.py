@@ -15,12 +15,21 @@ import struct
 import zlib
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 READABLE = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
 WRITABLE = {'.png': 'PNG', '.jpg': 'JPEG', '.jpeg': 'JPEG', '.webp': 'WEBP'}
 
-_ORIENTATION = 0x0112  # EXIF tag; values 5 to 8 swap width and height
+_ORIENTATION = 0x0112  # EXIF tag
+_TURNS = {  # its values, other than 1 for upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _DIRECT_MODES = ('RGB', 'L', '1', 'LA', 'CMYK', 'YCbCr', 'RGBA', 'RGBX', 'RGBa', 'La')
 # What Pillow's decoders raise on damaged files, by experience: each format has its own habit.
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
@@ -40,7 +49,8 @@ def list_images(folder: str | Path) -> list[Path]:
   """
   folder = Path(folder)
   if not folder.is_dir():
-    raise FileNotFoundError(f'image folder {str(folder)!r} ' + ('is not a folder' if folder.exists() else 'does not exist'))
+    reason = 'is not a folder' if folder.exists() else 'does not exist'
+    raise FileNotFoundError(f'image folder {str(folder)!r} {reason}')
   found = []
   for here, folders, files in os.walk(folder, followlinks=True):
     folders[:] = [name for name in folders if not name.startswith('.')]
@@ -58,6 +68,16 @@ def _open(path: Path) -> Image.Image:
     raise ValueError(f'cannot read image file {str(path)!r}: {error}') from error
 
 
+def _orientation(image: Image.Image) -> int:
+  """The EXIF orientation still to be applied; 1 where there is none or the EXIF data are damaged, as in viewers."""
+  if image.format == 'TIFF':
+    return 1  # Pillow has taken it into account, in the size as in the pixels
+  try:
+    return image.getexif().get(_ORIENTATION, 1)
+  except _DECODE_ERRORS:
+    return 1
+
+
 def size(path: str | Path) -> tuple[int, int]:
   """Reads (height, width) from the header, EXIF orientation applied, without decoding the pixels.
 
@@ -73,12 +93,9 @@ def size(path: str | Path) -> tuple[int, int]:
   """
   path = Path(path)
   with _open(path) as image:
-    try:
-      turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
-    except _DECODE_ERRORS as error:
-      raise ValueError(f'cannot read the EXIF data of {str(path)!r}: {error}') from error
+    swapped = _orientation(image) in (5, 6, 7, 8)
     width, height = image.size
-  return (width, height) if turned else (height, width)
+  return (width, height) if swapped else (height, width)
 
 
 def read_rgb(path: str | Path) -> np.ndarray:
@@ -98,7 +115,9 @@ def read_rgb(path: str | Path) -> np.ndarray:
   with _open(path) as image:
     try:
       image.load()
-      image = ImageOps.exif_transpose(image)
+      turn = _TURNS.get(_orientation(image))
+      if turn is not None:
+        image = image.transpose(turn)
       if image.mode.startswith('I;16'):
         return np.repeat(np.asarray(image).astype(np.uint16)[:, :, None], 3, axis=2)
       if image.mode in ('P', 'PA'):
@@ -124,7 +143,8 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
   """
   image = np.asarray(image, np.float32)
   if not np.isfinite(image).all():
-    raise ValueError(f'image of shape {image.shape} holds values that are not finite; a model has diverged or overflowed')
+    raise ValueError(f'image of shape {image.shape} holds values that are not finite: the model that made it has '
+                     'diverged or overflowed')
   return np.floor(np.clip(image, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
 
 
@@ -149,7 +169,8 @@ def write_image(path: str | Path, pixels: np.ndarray, *, quality: int = 95) -> N
   if pixels.dtype != np.uint8:
     raise ValueError(f'cannot write {str(path)!r}: pixels are {pixels.dtype}, not uint8; see to_uint8')
   if not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)) or 0 in pixels.shape:
-    raise ValueError(f'cannot write {str(path)!r}: shape {pixels.shape} is neither (height, width, 3) nor (height, width)')
+    raise ValueError(f'cannot write {str(path)!r}: shape {pixels.shape} is neither (height, width, 3) nor '
+                     '(height, width)')
   options = {}
   if kind != 'PNG':
     options['quality'] = quality

@@ -2,8 +2,8 @@
 
 Contract: batch number `step` is a pure function of (source, options, seed, step). So a run resumes by its step number
 alone, on any number of processes: process p of n gets the p-th of n equal contiguous slices of the global batch.
-Images are drawn with replacement, for then no sample needs to know what was drawn before it. Where the source has tasks,
-a task is drawn by weight and then one of its images; elsewhere the task is drawn apart from the image.
+Images are drawn with replacement, for then no sample needs to know what was drawn before it. Where the source has
+tasks, a task is drawn by weight and then one of its images; elsewhere the task is drawn apart from the image.
 
 A batch is a dict of numpy arrays: 'clean' uint8 (b, c, c, 3); 'task' int32 (b,), an index into `tasks`, or `len(tasks)`
 (the 'identity' that the training step appends) for a sample whose degraded twin comes from a file; and, if the source
@@ -177,17 +177,18 @@ def training_batches(
   if process_count < 1 or not 0 <= process_index < process_count:
     raise ValueError(f'process_index {process_index} is not in 0..process_count-1, process_count is {process_count}')
   if batch_size < 1 or batch_size % process_count:
-    raise ValueError(f'train.batch_size {batch_size} is not a positive multiple of the {process_count} processes')
+    raise ValueError(f'batch_size {batch_size} is not a positive multiple of the {process_count} processes')
   if crop_size < 1:
-    raise ValueError(f'data.crop_size is {crop_size}; it must be positive')
+    raise ValueError(f'crop_size is {crop_size}; it must be positive')
   if seed < 0 or not 0 <= start_step <= num_steps:
     raise ValueError(f'need seed >= 0 and 0 <= start_step <= num_steps, got {seed}, {start_step}, {num_steps}')
   if num_threads < 0 or prefetch < 1:
     raise ValueError(f'need data.num_threads >= 0 and data.prefetch >= 1, got {num_threads}, {prefetch}')
-  small = [f'{item.name} ({item.height}x{item.width})' for item in source.items if min(item.height, item.width) < crop_size]
+  small = [f'{item.name} ({item.height}x{item.width})' for item in source.items
+           if min(item.height, item.width) < crop_size]
   if small:
-    raise ValueError(f'{len(small)} image(s) are smaller than data.crop_size={crop_size}: {", ".join(small[:20])}; lower '
-                     'data.crop_size or remove them')
+    raise ValueError(f'{len(small)} image(s) are smaller than crop_size={crop_size}: {", ".join(small[:20])}; '
+                     'lower the crop_size of the stage or remove them')
   samples = _Samples(source=source, serving=_candidates(source.items, tasks), probabilities=probabilities,
                      steps=range(start_step, num_steps), batch_size=batch_size, process_index=process_index,
                      process_count=process_count, crop_size=crop_size, seed=seed, augment=augment)

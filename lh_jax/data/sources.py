@@ -5,14 +5,14 @@ data set has them, 'degraded' (same shape, uint8) and 'task' (str, the sub-folde
 tells name, size, task and whether the item is paired, without decoding anything. Everything that headers can tell is
 checked when the source is made, and all problems are reported at once; damaged pixels are found when they are decoded.
 
-Decoded images are kept in memory up to `cache_gib`. What fits is kept for good, and the rest is decoded again each time:
-training visits images in random order, and then this has the highest hit rate a cache of that size can have, whereas
-dropping the oldest entry would often drop the one about to be asked for. Cached arrays are read-only.
+Decoded images are kept in memory up to `cache_gib`. What fits is kept for good, and the rest is decoded again each
+time: training visits images in random order, and then this has the highest hit rate a cache of that size can have,
+whereas dropping the oldest entry would often drop the one about to be asked for. Cached arrays are read-only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 import dataclasses
 import importlib.util
@@ -345,23 +345,41 @@ def dead_leaves(*, size: int = 512, count: int = 64, seed: int = 0, cache_gib: f
   return Source(items, paint, cache_gib=cache_gib)
 
 
-SOURCES = {'embedded': embedded, 'folder': folder, 'pairs': pairs, 'dead_leaves': dead_leaves}
+SOURCES = ('embedded', 'folder', 'pairs', 'dead_leaves')
 
 
-def build(name: str, **options) -> Source:
-  """Makes the source called `name`.
+def build(
+    name: str,
+    *,
+    path: str | Path = '',
+    split: str = 'train',
+    tasks: Sequence[str] | None = None,
+    cache_gib: float = 4.0,
+    painted: Mapping[str, int] | None = None,
+) -> Source:
+  """Makes the source called `name` from the options of a config section.
 
   Args:
-    name: a key of `SOURCES`.
-    **options: that source's own options.
+    name: one of `SOURCES`.
+    path: the folder of 'folder' and 'pairs'.
+    split: which photographs of 'embedded'.
+    tasks: the tasks to take of 'pairs'; None takes all.
+    cache_gib: memory for decoded images.
+    painted: size, count and seed of 'dead_leaves'.
 
   Returns:
     The source.
 
   Raises:
-    ValueError: if the name is unknown.
-    TypeError: if an option is not one of that source's.
+    ValueError: if the name is unknown, a folder is needed and none is named, or as the source says.
+    FileNotFoundError: if the folder does not exist.
   """
   if name not in SOURCES:
-    raise ValueError(f'unknown data.source {name!r}; known: {", ".join(SOURCES)}')
-  return SOURCES[name](**options)
+    raise ValueError(f'unknown source {name!r}; known: {", ".join(SOURCES)}')
+  if name == 'embedded':
+    return embedded(split=split, cache_gib=cache_gib)
+  if name == 'dead_leaves':
+    return dead_leaves(**(painted or {}), cache_gib=cache_gib)
+  if not str(path):
+    raise ValueError(f'source {name!r} reads a folder: name it in data.path (evaluate.path for evaluation)')
+  return folder(path, cache_gib=cache_gib) if name == 'folder' else pairs(path, tasks=tasks, cache_gib=cache_gib)

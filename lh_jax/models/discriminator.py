@@ -108,7 +108,7 @@ class UNetDiscriminator(nn.Module):
     if h % STRIDE or w % STRIDE:
       raise ValueError(
         f'the discriminator got images of {h}x{w} pixels; height and width must be multiples of {STRIDE} '
-        '(change data.crop_size)'
+        '(change stage2.crop_size)'
       )
     n = self.features
     act = functools.partial(nn.leaky_relu, negative_slope=0.2)

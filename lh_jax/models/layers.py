@@ -114,9 +114,9 @@ def depthwise_conv(x: jax.Array, kernel: jax.Array, *, dilation: int = 1, method
   """Convolves each channel with its own kernel, zero padding, same size out.
 
   Two forms of one function (they agree to float32 rounding): 'conv' is the grouped convolution of XLA, 'shift' sums
-  shifted copies of the image, one per kernel tap. `experiments/bench_depthwise.py` measures them; on the CPU backend
-  'shift' won at every size tried, forward and backward. 'auto' is resolved when the program is lowered, so a
-  program compiled on a CPU machine for an accelerator gets the accelerator's form.
+  shifted copies of the image, one per kernel tap, and has reverse-mode derivatives only. On the CPU backend 'shift'
+  won at every size that `experiments/bench_depthwise.py` tries, forward and backward. 'auto' is resolved when the
+  program is lowered, so a program compiled on a CPU machine for an accelerator gets the accelerator's form.
 
   Args:
     x: (B, H, W, C).
@@ -135,8 +135,13 @@ def depthwise_conv(x: jax.Array, kernel: jax.Array, *, dilation: int = 1, method
       f'depthwise_conv got a kernel of shape {kernel.shape} for {x.shape[-1]} channels; '
       f'it must be (kh, kw, 1, {x.shape[-1]})'
     )
-  shift = functools.partial(_depthwise_shift, dilation=dilation)
-  conv = functools.partial(_depthwise_grouped, dilation=dilation)
+
+  def shift(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return _depthwise_shift(x, kernel, dilation)
+
+  def conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return _depthwise_grouped(x, kernel, dilation=dilation)
+
   if method == 'shift':
     return shift(x, kernel)
   if method == 'conv':
@@ -158,13 +163,17 @@ def _depthwise_grouped(x: jax.Array, kernel: jax.Array, *, dilation: int) -> jax
   )
 
 
-def _depthwise_shift(x: jax.Array, kernel: jax.Array, *, dilation: int) -> jax.Array:
+def _shifted_sum(x: jax.Array, kernel: jax.Array, *, dilation: int, transpose: bool) -> jax.Array:
+  """Depthwise correlation as a sum over taps; `transpose` applies the adjoint, which mirrors kernel and margins."""
   b, h, w, c = x.shape
   kh, kw = kernel.shape[:2]
   rows, columns = (kh - 1) * dilation, (kw - 1) * dilation
   # An even kernel puts the odd pixel of padding at the bottom right, as padding 'SAME' does.
-  margins = ((0, 0), (rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2), (0, 0))
-  padded = jnp.pad(x, margins)
+  margins = [(rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2)]
+  if transpose:
+    margins = [(after, before) for before, after in margins]
+    kernel = kernel[::-1, ::-1]
+  padded = jnp.pad(x, [(0, 0), *margins, (0, 0)])
   # The kernel is rounded like the operands of the grouped form; the sum is kept in float32 as the hardware does.
   taps = kernel.astype(x.dtype).astype(jnp.float32)
   total = jnp.zeros(x.shape, jnp.float32)
@@ -174,6 +183,26 @@ def _depthwise_shift(x: jax.Array, kernel: jax.Array, *, dilation: int) -> jax.A
       window = lax.slice(padded, (0, top, left, 0), (b, top + h, left + w, c))
       total += window.astype(jnp.float32) * taps[i, j].reshape(1, 1, 1, c)
   return total.astype(x.dtype)
+
+
+# The rule is ours because the derivative that JAX finds keeps a padded copy of the image for each tap, and its sums
+# for the kernel are slower on the CPU than those of the grouped form, whose image gradient is the slow half.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _depthwise_shift(x: jax.Array, kernel: jax.Array, dilation: int) -> jax.Array:
+  return _shifted_sum(x, kernel, dilation=dilation, transpose=False)
+
+
+def _depthwise_shift_forward(x: jax.Array, kernel: jax.Array, dilation: int) -> tuple[jax.Array, tuple]:
+  return _shifted_sum(x, kernel, dilation=dilation, transpose=False), (x, kernel)
+
+
+def _depthwise_shift_backward(dilation: int, saved: tuple, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+  x, kernel = saved
+  _, pullback = jax.vjp(lambda k: _depthwise_grouped(x, k, dilation=dilation), kernel)
+  return _shifted_sum(gradient, kernel, dilation=dilation, transpose=True), *pullback(gradient)
+
+
+_depthwise_shift.defvjp(_depthwise_shift_forward, _depthwise_shift_backward)
 
 
 class DepthwiseConv(nn.Module):

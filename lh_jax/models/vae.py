@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from lh_jax.models import layers
+from lh_jax.ops import resize
 
 LOGVAR_RANGE = (-30.0, 20.0)
 
@@ -122,7 +123,7 @@ class Up(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     h = nn.Conv(self.features, (1, 1), dtype=self.dtype, name='conv')(x)
-    return upsample_bilinear_2x(h) + match_channels(layers.depth_to_space(x, 2), self.features)
+    return resize.upsample_bilinear_2x(h) + match_channels(layers.depth_to_space(x, 2), self.features)
 
 
 class Encoder(nn.Module):
@@ -237,18 +238,3 @@ def match_channels(x: jax.Array, features: int) -> jax.Array:
   if features % channels == 0:
     return jnp.repeat(x, features // channels, axis=-1)
   raise ValueError(f'The shortcut cannot turn {channels} channels into {features}: one must divide the other; change vae.channels.')
-
-
-def upsample_bilinear_2x(x: jax.Array) -> jax.Array:
-  """Doubles (B, H, W, C) bilinearly (half-pixel centres, clamped border) with shifts: local, and cheap at any size.
-
-  Equal to `ops.resize.resize_bilinear` at scale 2, which multiplies by a dense (2H, H) matrix.
-  """
-  for axis in (1, 2):
-    padded = jnp.pad(x, [(1, 1) if i == axis else (0, 0) for i in range(4)], mode='edge')
-    size = x.shape[axis]
-    before = jax.lax.slice_in_dim(padded, 0, size, axis=axis)
-    after = jax.lax.slice_in_dim(padded, 2, size + 2, axis=axis)
-    pair = jnp.stack([0.25 * before + 0.75 * x, 0.75 * x + 0.25 * after], axis=axis + 1)
-    x = pair.reshape(*x.shape[:axis], 2 * size, *x.shape[axis + 1 :])
-  return x

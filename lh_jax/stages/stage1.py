@@ -95,9 +95,9 @@ class Stage1:
     """L_Stage1 of one batch: (loss, (metrics, mean of the clean latent))."""
     vae, weights = self.networks.vae, self.losses
     if self.variant == 'paper':
-      # One pass over both batches keeps the matrix units busier than two.
-      means, logvars = vae.encode(params['vae']['encoder'], jnp.concatenate([clean, perturbed]))
-      (mean, mean_perturbed), logvar = jnp.split(means, 2), jnp.split(logvars, 2)[0]
+      # Two passes, not one over both batches: joining them would move samples between devices.
+      mean, logvar = vae.encode(params['vae']['encoder'], clean)
+      mean_perturbed, _ = vae.encode(params['vae']['encoder'], perturbed)
     else:
       mean, logvar = vae.encode(params['vae']['encoder'], perturbed)
       mean_perturbed = mean

@@ -164,19 +164,19 @@ class Stage2:
       output = self.networks.decode(self.networks.adapt(vae['decoder'], branch, 1.0), latent, z)
       return frequency.high_pass(output, cutoff=self.losses.hf_cutoff)
 
-    def judge(params: Any, stats: Any, images: jax.Array) -> jax.Array:
-      return self.discriminator.apply({'params': params, 'batch_stats': stats}, images, update_stats=False)
+    def judge(params: Any, stats: Any, images: jax.Array, *, update_stats: bool = False) -> Any:
+      mutable = ['batch_stats'] if update_stats else False
+      return self.discriminator.apply({'params': params, 'batch_stats': stats}, images, update_stats=update_stats, mutable=mutable)
 
-    fake = fake_of(state.params['decoder_lora'])
-    # One power iteration a step; the logits of both batches then share its estimate of the spectral norms.
-    variables = {'params': state.params['discriminator'], 'batch_stats': state.stats['discriminator']}
-    _, new = self.discriminator.apply(variables, real[:1], update_stats=True, mutable=['batch_stats'])
-    spectral = new['batch_stats']
+    fake = jax.lax.stop_gradient(fake_of(state.params['decoder_lora']))
 
-    def loss_of_judge(params: Any) -> jax.Array:
-      return discriminator_loss(judge(params, spectral, real), judge(params, spectral, jax.lax.stop_gradient(fake)))
+    def loss_of_judge(params: Any) -> tuple[jax.Array, Any]:
+      stats = state.stats['discriminator']
+      # One power iteration a step: both passes start from the same vectors, so they share one estimate of the spectral norms.
+      real_logits, new = judge(params, stats, real, update_stats=True)
+      return discriminator_loss(real_logits, judge(params, stats, fake)), new['batch_stats']
 
-    judge_value, grads = jax.value_and_grad(loss_of_judge)(state.params['discriminator'])
+    (judge_value, spectral), grads = jax.value_and_grad(loss_of_judge, has_aux=True)(state.params['discriminator'])
     state, judge_metrics = self._optimize(state, 'discriminator', grads)
 
     def loss_of_branch(branch: Any) -> tuple[jax.Array, stages.Metrics]:

@@ -55,13 +55,16 @@ def transformers_model(seed: int, *, dim: int, depth: int, heads: int, patch: in
 
 
 def randomise(model, generator) -> None:
-  """Adds noise to every parameter of a torch model, in place."""
+  """Randomises every parameter of a torch model, in place; vectors stay near their initial ones or zeros."""
   import torch
 
   with torch.no_grad():
     for value in model.parameters():
-      scale = 0.1 if value.ndim == 1 else value[0].numel() ** -0.5
-      value.add_(scale * torch.randn(value.shape, generator=generator))
+      noise = torch.randn(value.shape, generator=generator)
+      if value.ndim == 1:
+        value.add_(0.1 * noise)
+      else:
+        value.copy_(noise * value[0].numel() ** -0.5)
 
 
 def official_state_dict(model) -> dict:
@@ -145,8 +148,10 @@ def hidden_states(model, images: np.ndarray) -> dict[str, np.ndarray]:
 
   states = {}
   # Hooks, because the tuple that transformers returns ends with the normalised state in some versions.
-  hooks = [layer.register_forward_hook(lambda module, inputs, output, i=i: states.update({f'block_{i}': output.numpy()}))
-           for i, layer in enumerate(model.encoder.layer)]
+  hooks = [
+      layer.register_forward_hook(lambda module, inputs, output, i=i: states.update({f'block_{i}': output.numpy()}))
+      for i, layer in enumerate(model.encoder.layer)
+  ]
   with torch.no_grad():
     states['norm'] = model(torch.from_numpy(images.transpose(0, 3, 1, 2).copy())).last_hidden_state.numpy()
   for hook in hooks:

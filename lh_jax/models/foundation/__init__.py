@@ -92,7 +92,8 @@ class FoundationModel:
       Parameters as nested dicts of arrays.
     """
     side = 2 * self.module.stride
-    return self.module.init(key, jnp.zeros((1, side, side, 3)))['params']
+    # One compiled program instead of an eager forward pass, whose result is not needed.
+    return jax.jit(self.module.init)(key, jnp.zeros((1, side, side, 3)))['params']
 
   def abstract_params(self) -> dict[str, Any]:
     """Shapes and dtypes of the parameters, without making any.
@@ -119,7 +120,7 @@ class FoundationModel:
     multiple = self.pixels_per_token
     if any(side < 1 or side % multiple for side in size):
       raise ValueError(f'foundation model {self.name!r} needs images whose sides are multiples of {multiple}, got '
-                       f'{size[0]}x{size[1]}; change data.crop_size, or set foundation.input_size.')
+                       f'{size[0]}x{size[1]}; change stage1.crop_size, or give it an input_size.')
     return size[0] // multiple, size[1] // multiple
 
   def features(self, params: dict[str, Any], images: jax.Array) -> jax.Array:
@@ -166,6 +167,6 @@ def build(name: str, *, input_size: int | tuple[int, int] | None = None) -> Foun
   if input_size is not None:
     input_size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
     if len(input_size) != 2 or any(side < 1 or side % module.stride for side in input_size):
-      raise ValueError(f'foundation.input_size must be None or positive multiples of {module.stride} for {name!r}, got '
+      raise ValueError(f'input_size must be None or positive multiples of {module.stride} for {name!r}, got '
                        f'{input_size}.')
   return FoundationModel(name=name, module=module, pixels_per_token=pixels_per_token, input_size=input_size)

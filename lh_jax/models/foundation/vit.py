@@ -8,9 +8,10 @@ register tokens ("Vision Transformers Need Registers", arXiv 2309.16588), where 
 They get no positional embedding and are dropped from the result.
 
 The position table is stored for a square grid (37 x 37 tokens, 518 pixels) and resized to the grid of the image by the
-rule of the official code (many ports use the output size instead of its offset): without registers, bicubic (a = -0.75, no
-anti-aliasing) with source coordinate (i + 0.5) / s - 0.5 and s = (n + 0.1) / 37; with registers, anti-aliased bicubic
-(a = -0.5) and s = n / 37. The table is used as it is when the grid is the stored one.
+rule of the official code: without registers, bicubic (a = -0.75, no anti-aliasing) with source coordinate
+(i + 0.5) / s - 0.5 and s = (n + 0.1) / 37; with registers, anti-aliased bicubic (a = -0.5) and s = n / 37. The table is
+used as it is when the grid is the stored one. The port in transformers uses s = n / 37 in both cases, which gives other
+features; tests/parity shows the difference.
 """
 
 from __future__ import annotations
@@ -61,11 +62,12 @@ class VisionTransformer(nn.Module):
     batch, height, width, _ = images.shape
     if height % self.patch or width % self.patch or not height or not width:
       raise ValueError(f'a vision transformer with {self.patch}-pixel patches needs sides that are multiples of '
-                       f'{self.patch}, got {height}x{width}; set foundation.input_size.')
+                       f'{self.patch}, got {height}x{width}; give it an input_size.')
     shape = (height // self.patch, width // self.patch)
     token_init = nn.initializers.normal(0.02)
 
-    tokens = nn.Conv(self.dim, (self.patch, self.patch), strides=self.patch, padding='VALID', name='patch_embed')(images)
+    window = (self.patch, self.patch)
+    tokens = nn.Conv(self.dim, window, strides=window, padding='VALID', name='patch_embed')(images)
     class_token = self.param('cls_token', token_init, (1, 1, self.dim))
     table = self.param('pos_embed', token_init, (1, 1 + self.grid**2, self.dim))
     positions = resize_positions(

@@ -1,0 +1,88 @@
+"""lh_jax.models.vae: sizes, locality, shapes, errors."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lh_jax.models import summary
+from lh_jax.models import vae
+
+
+@pytest.mark.parametrize(
+    'preset, parameters, multiply_adds',
+    # Counted by hand from the layer table of the recipe, convolution by convolution.
+    [('lh', 601_068, 3_456_106_496), ('lh_conv', 535_779, 3_460_300_800), ('vae2', 601_068, 3_456_106_496)],
+)
+def test_sizes(preset, parameters, multiply_adds):
+  model = vae.build(preset=preset)
+  params = jax.eval_shape(model.init, jax.random.key(0))
+  image = jax.ShapeDtypeStruct((1, 256, 256, 3), jnp.float32)
+
+  def reconstruct(params, image):
+    return model.decode(params['decoder'], model.encode(params['encoder'], image)[0])
+
+  assert summary.parameters(params) == parameters
+  assert summary.multiply_adds(reconstruct, params, image) == multiply_adds
+
+
+@pytest.mark.parametrize('preset, factor, channels, kl', [('vae1', 32, 8, 1e-4), ('vae2', 8, 32, 1e-8), ('lh', 8, 32, 1e-8), ('lh_fast', 8, 32, 1e-8)])
+def test_latent_of_each_preset(preset, factor, channels, kl):
+  """f, C_z and lambda_KL of VAE1 and VAE2 (Supp. B.2); LH-VAE stands on VAE2."""
+  model = vae.build(preset=preset)
+  params = jax.eval_shape(model.init, jax.random.key(0))
+  image = jax.ShapeDtypeStruct((1, 64, 96, 3), jnp.float32)
+  mean, logvar = jax.eval_shape(model.encode, params['encoder'], image)
+  assert mean.shape == logvar.shape == (1, 64 // factor, 96 // factor, channels)
+  assert jax.eval_shape(model.decode, params['decoder'], mean).shape == image.shape
+  assert model.preset.factor == factor and model.preset.kl_weight == kl
+
+
+def test_bfloat16_activations_keep_float32_parameters_and_outputs():
+  model = vae.build(preset='tiny', dtype=jnp.bfloat16)
+  params = model.init(jax.random.key(0))
+  assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype('float32')}
+  mean, logvar = model.encode(params['encoder'], jnp.full((1, 16, 16, 3), 0.5))
+  assert mean.dtype == logvar.dtype == model.decode(params['decoder'], mean).dtype == jnp.float32
+
+
+def test_encoder_is_local():
+  """A pixel far away changes nothing: what makes tiles exact."""
+  model = vae.build(preset='tiny')
+  params = model.init(jax.random.key(0))
+  image = np.asarray(jax.random.uniform(jax.random.key(1), (1, 128, 16, 3)))
+  changed = image.copy()
+  changed[:, -8:] = 1.0 - changed[:, -8:]
+  first, second = (np.asarray(model.encode(params['encoder'], x)[0]) for x in (image, changed))
+  np.testing.assert_array_equal(first[:, :4], second[:, :4])
+  assert not np.array_equal(first[:, -1], second[:, -1])
+
+
+def test_group_norm_is_an_option():
+  model = vae.build(preset='tiny', norm='group')
+  params = model.init(jax.random.key(0))
+  assert np.isfinite(model.encode(params['encoder'], jnp.full((1, 16, 16, 3), 0.5))[0]).all()
+
+
+def test_sample_has_the_posterior_moments():
+  mean, logvar = jnp.full((1, 64, 64, 1), 2.0), jnp.full((1, 64, 64, 1), np.log(0.25))
+  z = vae.sample(jax.random.key(0), mean, logvar)
+  assert abs(float(z.mean()) - 2.0) < 0.03 and abs(float(z.std()) - 0.5) < 0.02
+
+
+def test_match_channels():
+  x = jnp.arange(4.0).reshape(1, 1, 1, 4)
+  np.testing.assert_array_equal(vae.match_channels(x, 2)[0, 0, 0], [0.5, 2.5])
+  np.testing.assert_array_equal(vae.match_channels(x, 8)[0, 0, 0], [0, 0, 1, 1, 2, 2, 3, 3])
+  with pytest.raises(ValueError, match='cannot turn 4 channels into 3.*vae.channels'):
+    vae.match_channels(x, 3)
+
+
+def test_errors():
+  with pytest.raises(ValueError, match="Unknown vae.preset 'big'; known: .*'lh'"):
+    vae.build(preset='big')
+  with pytest.raises(ValueError, match='one entry per level'):
+    vae.build(preset='tiny', channels=(8, 8))
+  model = vae.build(preset='tiny')
+  with pytest.raises(ValueError, match='multiples of 8, got 12x16'):
+    model.encode(model.init(jax.random.key(0))['encoder'], jnp.zeros((1, 12, 16, 3)))
