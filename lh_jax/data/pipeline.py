@@ -21,8 +21,10 @@ import time
 import grain
 import numpy as np
 
-from lh_jax.data import sources
 from lh_jax.data import transforms
+from lh_jax.data.items import Item
+from lh_jax.data.items import Source
+from lh_jax.data.pairs import without_level
 
 
 class TrainingBatches:
@@ -61,15 +63,15 @@ class TrainingBatches:
     self.close()
 
 
-def _candidates(items: Sequence[sources.Item], tasks: Sequence[str]) -> list[np.ndarray]:
+def _candidates(items: Sequence[Item], tasks: Sequence[str]) -> list[np.ndarray]:
   """For each task, the indices of the items that serve it."""
   labels = {item.task for item in items if item.task is not None}
-  known = set(tasks) | {sources.without_level(task) for task in tasks}
+  known = set(tasks) | {without_level(task) for task in tasks}
   if labels - known:
     raise ValueError(f'the data set has images for unknown tasks {", ".join(sorted(labels - known))}; data.tasks names '
                      f'{", ".join(tasks)}')
   # A folder of its own goes before the folder for all levels.
-  wanted = [task if task in labels else sources.without_level(task) for task in tasks]
+  wanted = [task if task in labels else without_level(task) for task in tasks]
   serving = [np.array([i for i, item in enumerate(items) if item.task in (None, name)], int) for name in wanted]
   without = [task for task, indices in zip(tasks, serving) if not indices.size]
   if without:
@@ -81,7 +83,7 @@ def _candidates(items: Sequence[sources.Item], tasks: Sequence[str]) -> list[np.
 class _Samples:
   """This process's samples in order: those of its slice of the first batch, of the second, and so on."""
 
-  source: sources.Source
+  source: Source
   serving: Sequence[np.ndarray]  # for each task, the items that serve it
   probabilities: np.ndarray
   steps: range
@@ -133,7 +135,7 @@ def _probabilities(tasks: Sequence[str], task_weights: Sequence[float] | None) -
 
 
 def training_batches(
-    source: sources.Source,
+    source: Source,
     *,
     tasks: Sequence[str],
     task_weights: Sequence[float] | None = None,

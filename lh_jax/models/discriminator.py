@@ -73,9 +73,8 @@ class SpectralConv(nn.Module):
   def _first_vector(self, matrix: jax.Array) -> jax.Array:
     # One iteration from a random vector underestimates the value, and the first steps would see a network too large.
     u = _unit(jax.random.normal(self.make_rng('params'), (self.features,), jnp.float32))
-    for _ in range(INITIAL_POWER_ITERATIONS):
-      u = _unit(jnp.matmul(_unit(jnp.matmul(matrix, u)), matrix))
-    return u
+    step = lambda _, u: _unit(jnp.matmul(_unit(jnp.matmul(matrix, u)), matrix))
+    return lax.fori_loop(0, INITIAL_POWER_ITERATIONS, step, u)
 
 
 class UNetDiscriminator(nn.Module):

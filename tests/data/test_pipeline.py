@@ -80,7 +80,8 @@ def test_resume_equals_the_tail(photographs):
 @pytest.mark.parametrize('process_count', [2, 4])
 def test_slices_of_the_processes_make_the_global_batch(photographs, process_count):
   parts = [_batches(photographs, process_index=i, process_count=process_count) for i in range(process_count)]
-  joined = [{name: np.concatenate([part[step][name] for part in parts]) for name in parts[0][step]} for step in range(5)]
+  joined = [{name: np.concatenate([part[step][name] for part in parts]) for name in ('clean', 'task')}
+            for step in range(5)]
   _assert_equal(joined, _batches(photographs))
 
 

@@ -62,7 +62,8 @@ def test_embedded_errors(monkeypatch, tmp_path):
 def test_embedded_photographs_do_not_import_scikit_image_nor_grain_nor_jax():
   program = ("import sys; from lh_jax.data import sources; sources.embedded()[0]; "
              "print({'skimage', 'grain', 'jax', 'scipy'} & set(sys.modules))")
-  done = subprocess.run([sys.executable, '-c', program], cwd=pathlib.Path(__file__).parents[2], capture_output=True, text=True, check=True)
+  done = subprocess.run([sys.executable, '-c', program], cwd=pathlib.Path(__file__).parents[2],
+                        capture_output=True, text=True, check=True)
   assert done.stdout.strip() == 'set()'
 
 
@@ -84,7 +85,7 @@ def test_folder_errors(tmp_path):
     sources.folder(tmp_path)
   for name in ('x.png', 'y.png'):
     (tmp_path / name).write_text('not an image')
-  with pytest.raises(ValueError, match=r"(?s)has 2 problem\(s\):.*read image file '.*x.png'.*read image file '.*y.png'"):
+  with pytest.raises(ValueError, match=r"(?s)has 2 problem\(s\):.*read image file '.*x.png'.*file '.*y.png'"):
     sources.folder(tmp_path)
 
 

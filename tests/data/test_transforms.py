@@ -40,9 +40,11 @@ def test_dihedral_reaches_the_eight_turns_and_is_aligned():
 
 def test_errors():
   rng = np.random.default_rng(0)
-  with pytest.raises(ValueError, match='image of 9x13 pixels is smaller than the crop of 10; lower the crop_size of the stage'):
+  with pytest.raises(ValueError, match='9x13 pixels is smaller than the crop of 10; lower the crop_size of the stage'):
     transforms.random_crop(rng, _pair(9, 13), size=10)
   uneven = {'clean': np.zeros((4, 5, 3)), 'degraded': np.zeros((5, 4, 3))}
-  for transform in (lambda: transforms.random_crop(rng, uneven, size=2), lambda: transforms.random_dihedral(rng, uneven)):
-    with pytest.raises(ValueError, match=r"must have one height and width, got \{'clean': \(4, 5\), 'degraded'"):
-      transform()
+  message = r"must have one height and width, got \{'clean': \(4, 5\), 'degraded'"
+  with pytest.raises(ValueError, match=message):
+    transforms.random_crop(rng, uneven, size=2)
+  with pytest.raises(ValueError, match=message):
+    transforms.random_dihedral(rng, uneven)

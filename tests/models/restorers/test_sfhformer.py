@@ -87,7 +87,7 @@ def test_odd_sizes_are_padded_with_their_edge():
   assert float(jnp.abs(out - z).max()) > 1e-3
 
 
-@pytest.mark.parametrize('norm, groups', [('batch', 1), ('batch', 4), ('layer', 1), ('none', 4)])
+@pytest.mark.parametrize('norm, groups', [('batch', 1), ('layer', 4), ('none', 1)])
 def test_gradients_are_finite_and_reach_every_parameter(norm, groups):
   module = build(norm=norm, groups=groups)
   z = latents(2, 5, 7, 4).at[0].set(0.0)  # a constant image is where norms and phases could divide by zero
@@ -136,15 +136,15 @@ def test_batch_norm_modes():
   np.testing.assert_allclose(evaluate(module)(variables, z[:1]), evaluated[:1], atol=1e-5)
 
 
-@pytest.mark.parametrize('norm', ['layer', 'none'])
-def test_other_norms_have_no_statistics(norm):
-  module = build('flat', norm=norm)
+def test_other_norms_have_no_statistics():
+  assert set(initial(build('flat', norm='none'))) == {'params'}
+  module = build('flat', norm='layer')
   z = latents(2, 4, 4, 4)
   variables = randomised(module)
   assert set(variables) == {'params'}
   out, new = train(module)(variables, z)
   assert not new
-  np.testing.assert_array_equal(out, evaluate(module)(variables, z))
+  np.testing.assert_allclose(out, evaluate(module)(variables, z), atol=1e-6)
 
 
 @pytest.mark.parametrize('size', [(6, 8), (5, 7)])
@@ -201,7 +201,7 @@ def test_build_turns_lists_into_tuples():
 @pytest.mark.parametrize(
   'options, message',
   [
-    ({'dims': (8, 16)}, r'dims=\(8, 16\) and blocks=\(1, 1, 1\); both need the same odd length'),
+    ({'dims': (8, 16)}, r'dims=\(8, 16\) and blocks=\(0, 1, 0\); both need the same odd length'),
     ({'blocks': (1,)}, 'both need the same odd length'),
     ({'dims': (8, 9, 8)}, 'each must be even'),
     ({'groups': 3}, 'groups=3 for dims=.* groups must divide 4 times each dim'),

@@ -1,0 +1,166 @@
+"""One data set: its items, reading them, and the cache of decoded images.
+
+Contract: `len(source)`, and `source[i]` is a dict with 'name' (str), 'clean' ((height, width, 3) uint8) and, where the
+data set has them, 'degraded' (same shape, uint8) and 'task' (str, the sub-folder the image came from). `source.items`
+tells name, size, task and whether the item is paired, without decoding anything.
+
+Decoded images are kept in memory up to `cache_gib`. What fits is kept for good, and the rest is decoded again each
+time: training visits images in random order, and then this has the highest hit rate a cache of that size can have,
+whereas dropping the oldest entry would often drop the one about to be asked for. Cached arrays are read-only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent import futures
+import dataclasses
+from pathlib import Path
+import threading
+
+import numpy as np
+
+from lh_jax.data import image_files
+
+_PROBLEMS_SHOWN = 20
+_HEADER_THREADS = 16
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Item:
+  """What is known of one image without decoding it.
+
+  Attributes:
+    name: path relative to the data set, unique in it.
+    height: pixels, orientation applied.
+    width: pixels, orientation applied.
+    clean: the clean file, None for painted images.
+    degraded: its degraded twin, None where the degradation is synthesised.
+    task: the sub-folder it came from, None where the data set has no tasks.
+  """
+
+  name: str
+  height: int
+  width: int
+  clean: Path | None = None
+  degraded: Path | None = None
+  task: str | None = None
+
+
+class Source:
+  """Items and a function that reads one of them, with the cache described above. Safe to use from several threads."""
+
+  def __init__(self, items: Sequence[Item], read: Callable[[int], dict[str, np.ndarray]], *, cache_gib: float):
+    if cache_gib < 0:
+      raise ValueError(f'cache_gib is {cache_gib}; it must be 0 (no cache) or more')
+    self.items = tuple(items)
+    self._read = read
+    self._free_bytes = int(cache_gib * 2**30)
+    self._cache: dict[int, dict[str, np.ndarray]] = {}
+    self._lock = threading.Lock()
+
+  def __len__(self) -> int:
+    return len(self.items)
+
+  def __getitem__(self, index: int) -> dict[str, np.ndarray | str]:
+    index = range(len(self))[index]  # IndexError and negative indices as for a list
+    with self._lock:
+      arrays = self._cache.get(index)
+    if arrays is None:
+      arrays = self._read(index)
+      self._keep(index, arrays)
+    item = self.items[index]
+    return {'name': item.name, **arrays} if item.task is None else {'name': item.name, 'task': item.task, **arrays}
+
+  def _keep(self, index: int, arrays: dict[str, np.ndarray]) -> None:
+    size = sum(array.nbytes for array in arrays.values())
+    with self._lock:
+      if index in self._cache or size > self._free_bytes:
+        return
+      for array in arrays.values():
+        array.flags.writeable = False
+      self._cache[index] = arrays
+      self._free_bytes -= size
+
+
+def read_uint8(path: str | Path) -> np.ndarray:
+  """Reads an image file as (height, width, 3) uint8; 16-bit grey is rounded to 8 bits.
+
+  Args:
+    path: the image file.
+
+  Returns:
+    The pixels.
+
+  Raises:
+    FileNotFoundError, ValueError: as `image_files.read_rgb`.
+  """
+  pixels = image_files.read_rgb(path)
+  if pixels.dtype == np.uint16:
+    pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)  # 65535 = 255 * 257
+  return pixels
+
+
+def _read_files(item: Item) -> dict[str, np.ndarray]:
+  arrays = {'clean': read_uint8(item.clean)}
+  if item.degraded is not None:
+    arrays['degraded'] = read_uint8(item.degraded)
+  return arrays
+
+
+def from_files(items: Sequence[Item], *, cache_gib: float) -> Source:
+  """A source that reads the files its items name.
+
+  Args:
+    items: with sizes filled in.
+    cache_gib: memory for decoded images.
+
+  Returns:
+    The source.
+
+  Raises:
+    ValueError: if cache_gib is negative; later, when an item is asked for, if its file cannot be decoded.
+  """
+  items = tuple(items)
+  return Source(items, lambda index: _read_files(items[index]), cache_gib=cache_gib)
+
+
+def raise_problems(where: str, problems: Sequence[str]) -> None:
+  """Reports all problems of a data set at once, or returns if there is none.
+
+  Args:
+    where: what the problems are of.
+    problems: one line each; the first twenty are shown.
+
+  Raises:
+    ValueError: if there is a problem.
+  """
+  if problems:
+    shown = '\n  '.join(problems[:_PROBLEMS_SHOWN])
+    more = f'\n  ... and {len(problems) - _PROBLEMS_SHOWN} more' if len(problems) > _PROBLEMS_SHOWN else ''
+    raise ValueError(f'{where} has {len(problems)} problem(s):\n  {shown}{more}')
+
+
+def sized(items: Sequence[Item]) -> tuple[list[Item], list[str]]:
+  """Fills in the sizes from the files' headers.
+
+  Args:
+    items: with files; their sizes are ignored.
+
+  Returns:
+    The items whose files have readable headers and, for pairs, one size; and a line on each of the others.
+  """
+
+  def check(item: Item) -> Item | str:
+    try:
+      clean = image_files.size(item.clean)
+      degraded = clean if item.degraded is None else image_files.size(item.degraded)
+    except (FileNotFoundError, ValueError) as error:
+      return str(error)
+    if clean != degraded:
+      return (f'{item.name}: sizes differ, clean {item.clean.name!r} is {clean[0]}x{clean[1]} and degraded '
+              f'{item.degraded.name!r} is {degraded[0]}x{degraded[1]} (height x width, orientation applied)')
+    return dataclasses.replace(item, height=clean[0], width=clean[1])
+
+  with futures.ThreadPoolExecutor(_HEADER_THREADS) as pool:
+    checked = list(pool.map(check, items))
+  return [item for item in checked if isinstance(item, Item)], [item for item in checked if isinstance(item, str)]
