@@ -23,7 +23,7 @@ def get_config() -> ConfigDict:
       # Severities of the modelled degradations are uniform in this range, within [0, 1].
       'severity': (0.2, 1.0),
       # Painted images, for source='dead_leaves'; side in pixels.
-      'dead_leaves': {'size': 3840, 'count': 32, 'seed': 0},
+      'dead_leaves': {'size': 3840, 'count': 16, 'seed': 0},
       'num_threads': 2,
       'prefetch': 4,
       'cache_gib': 4.0,

@@ -62,7 +62,7 @@ def ssim(a: jax.Array, b: jax.Array, *, max_value: float) -> jax.Array:
   """
   _check_shapes(a, b)
   if min(a.shape[1:3]) < WINDOW:
-    raise ValueError(f'ssim got images of {a.shape[1]}x{a.shape[2]} pixels; its window needs at least {WINDOW}x{WINDOW}')
+    raise ValueError(f'ssim got images of {a.shape[1]}x{a.shape[2]} pixels; the window needs {WINDOW}x{WINDOW}')
 
   # One channel at a time, picked inside the loop: a channel of a 4K image takes ten maps of 33 MB.
   def channel(index: jax.Array) -> jax.Array:

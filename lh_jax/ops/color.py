@@ -1,4 +1,4 @@
-"""Colour transforms. Contract: RGB in [0, 1], channels last; luma on the 0..255 scale, which it fills from 16 to 235."""
+"""Colour transforms. Contract: RGB in [0, 1], channels last; luma on the 0..255 scale, filling 16 to 235."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Contract: an image is float32 RGB (H, W, 3) in [0, 1], display values, 8x8 pixels or more; so is the result. Every
 degradation is a pure function f(key, image, severity) of a scalar severity in [0, 1]: 0 leaves the image, 1 is the
-worst, and with one key the image gets monotonically worse in between. Sizes in pixels are those of a photograph at
+worst, and with one key the image gets monotonically worse in between; only noise has its strength in its name. Sizes in pixels are those of a photograph at
 full resolution and do not depend on the size of the crop unless it is too small to hold them, so that a model trained
 on crops meets the same weather on whole images. The tasks are those of the paper's settings (Sec. 4.1): low light,
 haze, blur, rain, snow and noise of standard deviation 15, 25 and 50 on the scale 0..255.
@@ -62,13 +62,14 @@ def noise(key: jax.Array, image: jax.Array, severity: jax.Array, *, level: float
   Args:
     key: decides the noise.
     image: (H, W, 3) in [0, 1].
-    severity: scalar in [0, 1], times the level; the paper's denoising tasks are severity 1.
+    severity: not used: the level in the task's name is its strength, as in the paper's tables.
     level: standard deviation on the scale 0..255.
 
   Returns:
     (H, W, 3) in [0, 1].
   """
-  return jnp.clip(image + severity * (level / 255.0) * jax.random.normal(key, image.shape), 0.0, 1.0)
+  del severity
+  return jnp.clip(image + (level / 255.0) * jax.random.normal(key, image.shape), 0.0, 1.0)
 
 
 def identity(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:

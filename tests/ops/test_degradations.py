@@ -44,7 +44,7 @@ def test_range_type_and_determinism(task, photograph):
   assert np.abs(first - other).max() > 0.01
 
 
-@pytest.mark.parametrize('task', TASKS)
+@pytest.mark.parametrize('task', [task for task in TASKS if not task.startswith('noise')])
 @pytest.mark.parametrize('seed', range(3))
 def test_severity_is_monotone_from_nothing_to_plenty(task, seed, photograph):
   key = jax.random.key(seed)
@@ -72,9 +72,10 @@ def test_jit_is_no_jit(task, photograph):
 
 
 @pytest.mark.parametrize(('task', 'level'), [('noise15', 15), ('noise25', 25), ('noise50', 50)])
-def test_noise_has_its_level_at_severity_one(task, level):
+@pytest.mark.parametrize('severity', [0.0, 0.5, 1.0])
+def test_noise_has_its_level_at_any_severity(task, level, severity):
   grey = jnp.full((64, 64, 3), 0.5)
-  difference = _jitted(task)(jax.random.key(0), grey, ONE) - grey
+  difference = _jitted(task)(jax.random.key(0), grey, jnp.float32(severity)) - grey
   np.testing.assert_allclose(difference.std() * 255, level, rtol=0.03)
 
 

@@ -6,7 +6,11 @@ import pytest
 from lh_jax.ops import resize
 
 # Responses of torch 2.13.0 `interpolate(align_corners=False)` in float64 to the unit vectors, one row per output.
-CUBIC_5_TO_3 = [[0.685185185, 0.37037037, -0.055555556, 0, 0], [0, 0, 1, 0, 0], [0, 0, -0.055555556, 0.37037037, 0.685185185]]
+CUBIC_5_TO_3 = [
+  [0.685185185, 0.37037037, -0.055555556, 0, 0],
+  [0, 0, 1, 0, 0],
+  [0, 0, -0.055555556, 0.37037037, 0.685185185],
+]
 CUBIC_ANTIALIAS_5_TO_3 = [
   [0.584615385, 0.446153846, 0, -0.030769231, 0],
   [-0.037209302, 0.246511628, 0.581395349, 0.246511628, -0.037209302],
@@ -26,7 +30,14 @@ CUBIC_4_TO_6_SCALED = [
   [0, -0.101975083, 0.657243475, 0.444731607],
   [0, 0, -0.063793748, 1.063793748],
 ]
-LINEAR_4_TO_6 = [[1, 0, 0, 0], [1 / 2, 1 / 2, 0, 0], [0, 5 / 6, 1 / 6, 0], [0, 1 / 6, 5 / 6, 0], [0, 0, 1 / 2, 1 / 2], [0, 0, 0, 1]]
+LINEAR_4_TO_6 = [
+  [1, 0, 0, 0],
+  [1 / 2, 1 / 2, 0, 0],
+  [0, 5 / 6, 1 / 6, 0],
+  [0, 1 / 6, 5 / 6, 0],
+  [0, 0, 1 / 2, 1 / 2],
+  [0, 0, 0, 1],
+]
 
 
 @pytest.mark.parametrize(
@@ -49,7 +60,8 @@ def test_interpolation_matrix_is_that_of_torch(expected, options):
 @pytest.mark.parametrize('kind', resize.KINDS)
 @pytest.mark.parametrize('antialias', [False, True])
 def test_interpolation_matrix_properties(kind, antialias):
-  np.testing.assert_allclose(resize.interpolation_matrix(37, 37, kind=kind, antialias=antialias), np.eye(37), atol=1e-12)
+  same = resize.interpolation_matrix(37, 37, kind=kind, antialias=antialias)
+  np.testing.assert_allclose(same, np.eye(37), atol=1e-12)
   for n_in, n_out in ((1, 5), (37, 16), (7, 30), (64, 3)):
     matrix = resize.interpolation_matrix(n_in, n_out, kind=kind, antialias=antialias)
     assert matrix.shape == (n_out, n_in)

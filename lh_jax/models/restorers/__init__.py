@@ -1,4 +1,4 @@
-"""Latent restorers R_theta: modules (z, *, train) -> z + net(z) on normalised latents (B, h, w, C_z), chosen by name."""
+"""Latent restorers R_theta: modules (z, *, train) -> z + net(z) on normalised latents (B, h, w, C_z), by name."""
 
 from __future__ import annotations
 

@@ -1,0 +1,122 @@
+"""lh_jax.Restorer: sizes, dtypes, alpha, errors."""
+
+import logging
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import lh_jax
+from lh_jax import exports
+from lh_jax import inference
+from lh_jax import networks as networks_lib
+
+from tests.conftest import tiny_config
+
+
+@pytest.fixture(scope='module')
+def workdir(tmp_path_factory):
+  """An export of a tiny model whose LoRA branches do something."""
+  config = tiny_config()
+  sections = {name: config[name].to_dict() for name in networks_lib.SECTIONS}
+  params = jax.device_get(jax.jit(networks_lib.build(sections).init)(jax.random.key(0)))
+  for name in ('encoder_lora', 'decoder_lora'):
+    params[name] = jax.tree.map(lambda x: x + 0.05, params[name])
+  folder = tmp_path_factory.mktemp('run')
+  exports.save(folder / 'export', exports.Export(sections=sections, params=params, stage='stage2'))
+  return folder
+
+
+@pytest.fixture(scope='module')
+def restorer(workdir):
+  return lh_jax.Restorer.from_pretrained(workdir)
+
+
+@pytest.mark.parametrize('size', [(16, 24), (17, 9), (8, 40), (1, 1), (3, 16)])
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.float32])
+def test_shape_and_dtype_are_kept(restorer, size, dtype):
+  image = np.random.default_rng(0).uniform(0, 1, (*size, 3))
+  image = image.astype(dtype) if dtype == np.float32 else (image * np.iinfo(dtype).max).astype(dtype)
+  restored = restorer.restore(image)
+  assert restored.shape == image.shape and restored.dtype == dtype
+  assert restorer.reconstruct(image).shape == image.shape
+
+
+def test_padding_does_not_change_an_image_that_needs_none(restorer):
+  """The result on a multiple of 8 is the network's own; a 16-bit image and its float twin agree."""
+  image = np.random.default_rng(0).integers(0, 65536, (16, 16, 3)).astype(np.uint16)
+  as_float = (image / 65535).astype(np.float32)
+  expected = np.clip(restorer.restore(as_float), 0, 1) * 65535
+  assert np.abs(restorer.restore(image).astype(np.float64) - expected).max() <= 0.51
+
+
+def test_alpha_changes_the_result_without_compiling_again(restorer):
+  image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+  outputs = [restorer.restore(image, alpha=alpha) for alpha in (0.0, 0.5, 1.0)]
+  assert (outputs[0] != outputs[2]).any()
+  before = restorer._restore._cache_size()
+  restorer.restore(image, alpha=0.123)
+  assert restorer._restore._cache_size() == before
+
+
+def test_non_finite_pixels_are_reported(workdir, caplog):
+  restorer = lh_jax.Restorer.from_pretrained(workdir)
+  restorer._params['latent']['std'] = jnp.full_like(restorer._params['latent']['std'], jnp.nan)
+  with caplog.at_level(logging.WARNING):
+    assert not restorer.restore(np.zeros((8, 8, 3), np.uint8)).any()
+  assert 'non-finite' in caplog.text
+
+
+def test_rounding_and_clipping():
+  image = np.asarray([[[-0.1, 1.2, 0.5]]], np.float32)
+  np.testing.assert_array_equal(inference.from_unit_range(image, np.dtype(np.uint8)), [[[0, 255, 128]]])
+  np.testing.assert_array_equal(inference.from_unit_range(image, np.dtype(np.float32)), [[[0.0, 1.0, 0.5]]])
+
+
+def test_dtypes(workdir):
+  assert inference.activation_dtype('auto') == jnp.float32
+  assert inference.activation_dtype('bfloat16') == jnp.bfloat16
+  with pytest.raises(ValueError, match="Unknown dtype 'float16'; known: auto, float32, bfloat16"):
+    inference.activation_dtype('float16')
+  image = np.full((8, 8, 3), 0.5, np.float32)
+  full, half = (lh_jax.Restorer.from_pretrained(workdir, dtype=name).restore(image) for name in ('float32', 'bfloat16'))
+  assert half.dtype == np.float32
+  np.testing.assert_allclose(half, full, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    'image, options, message',
+    [
+        (np.zeros((8, 8), np.uint8), {}, r'shape \(H, W, 3\), got \(8, 8\)'),
+        (np.zeros((8, 8, 4), np.uint8), {}, r'shape \(H, W, 3\)'),
+        (np.zeros((0, 8, 3), np.uint8), {}, r'shape \(H, W, 3\)'),
+        (np.zeros((8, 8, 3), np.int32), {}, 'uint8, uint16 or float32, got int32'),
+        (np.full((8, 8, 3), 2.0, np.float32), {}, r'must lie in \[0, 1\], got values from 2.0'),
+        (np.full((8, 8, 3), np.nan, np.float32), {}, r'must lie in \[0, 1\]'),
+        (np.zeros((8, 8, 3), np.uint8), {'alpha': 1.5}, r'alpha must lie in \[0, 1\], got 1.5'),
+        (np.zeros((8, 8, 3), np.uint8), {'tile': '512'}, "Unknown tile '512'; known: auto, full"),
+    ],
+)
+def test_bad_images_and_options(restorer, image, options, message):
+  with pytest.raises(ValueError, match=message):
+    restorer.restore(image, **options)
+
+
+def test_no_bundled_weights():
+  with pytest.raises(ValueError, match='bundles no weights: name a work directory'):
+    lh_jax.Restorer.from_pretrained()
+
+
+def test_stage1_alone_is_no_restorer(tmp_path, workdir):
+  export = exports.load(workdir)
+  params = {name: export.params[name] for name in networks_lib.STAGE1_PARTS}
+  exports.save(tmp_path, exports.Export(sections=export.sections, params=params, stage='stage1'))
+  with pytest.raises(ValueError, match='finished stage 1 only'):
+    lh_jax.Restorer.from_pretrained(tmp_path)
+
+
+def test_public_names():
+  assert lh_jax.__all__ == ['Restorer', '__version__']
+  with pytest.raises(AttributeError, match='Resorer'):
+    lh_jax.Resorer

@@ -1,0 +1,89 @@
+"""lh_jax.parallel: meshes, shardings, placing."""
+
+import jax
+from jax.sharding import PartitionSpec as P
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lh_jax import parallel
+
+
+@pytest.mark.parametrize('options, shape', [({}, (8, 1)), ({'fsdp': 4}, (2, 4)), ({'data': 1, 'fsdp': 8}, (1, 8))])
+def test_mesh(options, shape):
+  assert tuple(parallel.make_mesh(**options).shape.values()) == shape
+
+
+@pytest.mark.parametrize('options', [{'fsdp': 3}, {'data': 4}, {'data': 16}, {'fsdp': 0}])
+def test_mesh_that_does_not_fit(options):
+  with pytest.raises(ValueError, match=r'must use all 8 devices; set mesh.data=-1'):
+    parallel.make_mesh(**options)
+
+
+def test_batch_size():
+  mesh = parallel.make_mesh()
+  parallel.check_batch_size(16, mesh)
+  with pytest.raises(ValueError, match='batch of 12 does not divide over 8 devices'):
+    parallel.check_batch_size(12, mesh)
+
+
+def test_state_shardings():
+  """The largest axis that divides goes over 'fsdp'; small arrays and those that do not divide stay whole."""
+  mesh = parallel.make_mesh(fsdp=4)
+  shape = lambda *sides: jax.ShapeDtypeStruct(sides, jnp.float32)
+  tree = {'kernel': shape(3, 3, 16, 64), 'tall': shape(128, 64), 'odd': shape(3, 3, 15, 63), 'small': shape(8,), 'step': shape()}
+  specs = jax.tree.map(lambda s: s.spec, parallel.state_shardings(mesh, tree))
+  assert specs == {'kernel': P(None, None, None, 'fsdp'), 'tall': P('fsdp'), 'odd': P(), 'small': P(), 'step': P()}
+  lower = parallel.state_shardings(mesh, tree, min_size=8)
+  assert lower['small'].spec == P('fsdp')
+
+
+def test_put():
+  mesh = parallel.make_mesh(fsdp=2)
+  batch = parallel.put_batch({'x': np.arange(16).reshape(8, 2)}, mesh)
+  assert batch['x'].sharding.spec == P(parallel.BATCH_AXES)
+  np.testing.assert_array_equal(batch['x'], np.arange(16).reshape(8, 2))
+  tree = {'w': np.arange(8.0)}
+  placed = parallel.put(tree, parallel.state_shardings(mesh, tree, min_size=1))
+  assert placed['w'].sharding.spec == P('fsdp')
+  np.testing.assert_array_equal(placed['w'], tree['w'])
+
+
+def test_map_shards_runs_without_collectives():
+  mesh = parallel.make_mesh()
+  mapped = jax.jit(parallel.map_shards(lambda x: jax.lax.map(lambda row: row * 2, x), mesh))
+  x = parallel.put_batch({'x': np.arange(16.0)}, mesh)['x']
+  np.testing.assert_array_equal(mapped(x), 2 * np.arange(16.0))
+  text = mapped.lower(x).compile().as_text()
+  assert 'all-gather' not in text and 'all-reduce' not in text
+
+
+def test_compile_step_donates_and_keeps_shardings():
+  mesh = parallel.make_mesh(fsdp=8)
+  tree = {'w': np.ones((64, 64), np.float32)}
+  shardings = parallel.state_shardings(mesh, tree, min_size=1)
+  state, batch = parallel.put(tree, shardings), parallel.put_batch({'x': np.ones((8, 64), np.float32)}, mesh)
+  abstract = lambda t: jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), t)
+
+  def step(state, frozen, batch):
+    return {'w': state['w'] + frozen['f'] + batch['x'].sum()}, {'m': batch['x'].mean()}
+
+  frozen = parallel.put({'f': np.float32(1)}, {'f': parallel.replicated(mesh)})
+  compiled, seconds = parallel.compile_step(step, abstract(state), abstract(frozen), abstract(batch))
+  new, metrics = compiled(state, frozen, batch)
+  assert new['w'].sharding == shardings['w'] and state['w'].is_deleted() and not frozen['f'].is_deleted()
+  assert float(new['w'][0, 0]) == 514.0 and float(metrics['m']) == 1.0 and seconds > 0
+
+
+def test_compilation_cache_has_a_default_place(monkeypatch):
+  before = jax.config.jax_compilation_cache_dir
+  try:
+    monkeypatch.delenv('JAX_COMPILATION_CACHE_DIR')
+    parallel.enable_compilation_cache()
+    assert jax.config.jax_compilation_cache_dir.endswith('lh_jax/xla')
+    jax.config.update('jax_compilation_cache_dir', before)
+    monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', 'somewhere')
+    parallel.enable_compilation_cache()
+    assert jax.config.jax_compilation_cache_dir == before
+  finally:
+    jax.config.update('jax_compilation_cache_dir', before)
