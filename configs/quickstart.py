@@ -21,8 +21,9 @@ def get_config(arg: str = '') -> ConfigDict:
   config = BASE['get_config']()
   config.foundation.name = 'vgg16'
   config.losses.equivariance_scales = (0.5,)
-  config.stage1.update({'steps': 300, 'batch_size': 8, 'crop_size': 64, 'ema_decay': 0.98})
-  config.stage2.update({'restorer_steps': 300, 'lora_steps': 40, 'batch_size': 8, 'crop_size': 64, 'ema_decay': 0.98})
+  config.discriminator.features = 16
+  config.stage1.update({'steps': 400, 'batch_size': 8, 'crop_size': 64, 'ema_decay': 0.98})
+  config.stage2.update({'restorer_steps': 600, 'lora_steps': 40, 'batch_size': 8, 'crop_size': 64, 'ema_decay': 0.98})
   config.optim.stage1.update({'learning_rate': 2e-3, 'warmup_steps': 20})
   config.optim.restorer.update({'learning_rate': 2e-3, 'warmup_steps': 20})
   config.train.update({'log_steps': 20, 'image_steps': 100, 'checkpoint_steps': 100})

@@ -12,13 +12,15 @@ import os
 import pathlib
 from typing import Mapping
 
+from absl import logging as absl_logging
 import numpy as np
 
 log = logging.getLogger(__name__)
 
 
 def to_console() -> None:
-  """Prints what this package logs to standard error, with the time of day; other libraries keep their own settings."""
+  """Prints what this package logs to standard error, with the time of day; of other libraries only warnings."""
+  absl_logging.set_verbosity(absl_logging.WARNING)
   logger = logging.getLogger('lh_jax')
   if not logger.handlers:
     handler = logging.StreamHandler()
@@ -69,7 +71,9 @@ def _summary_writer(workdir: pathlib.Path):
   if missing:
     log.warning('No TensorBoard files: %s is not installed (pip install "lh_jax[train]"). Metrics go to metrics.jsonl.', ' and '.join(missing))
     return None
+  # TensorFlow computes nothing here; these keep its start-up notices out of the log.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
   import tensorflow as tf
 
   # TensorFlow only writes files here; it must not take the accelerator's memory.

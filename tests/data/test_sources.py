@@ -47,7 +47,7 @@ def test_embedded_splits_share_nothing():
 
 
 def test_embedded_errors(monkeypatch, tmp_path):
-  with pytest.raises(ValueError, match="unknown split 'dev' of the embedded photographs; known: train, val, test"):
+  with pytest.raises(ValueError, match="unknown split 'dev' of the embedded photographs; known: train, test"):
     sources.embedded(split='dev')
   spec = importlib.util.find_spec('skimage')
   monkeypatch.setattr(spec, 'submodule_search_locations', [str(tmp_path)])

@@ -1,0 +1,75 @@
+"""Every configuration builds, is locked, holds the paper's constants, and has no key that nothing reads."""
+
+import runpy
+
+from ml_collections import ConfigDict
+import pytest
+
+from lh_jax import networks as networks_lib
+from lh_jax import train
+from lh_jax.stages import build
+
+from tests.conftest import ROOT
+
+CONFIGS = [
+    ('base', None), ('quickstart', ''), ('quickstart', 'short'), ('uhd4', ''), ('uhd4', 'stage1'), ('uhd4', 'stage2'), ('uhd6', ''), ('uhd6', 'stage2'),
+]
+
+
+def load(name, arg=None):
+  get_config = runpy.run_path(str(ROOT / 'configs' / f'{name}.py'))['get_config']
+  return get_config() if arg is None else get_config(arg)
+
+
+def test_every_file_is_listed():
+  assert {path.stem for path in (ROOT / 'configs').glob('*.py')} == {name for name, _ in CONFIGS}
+
+
+@pytest.mark.parametrize('name, arg', CONFIGS)
+def test_builds(name, arg):
+  config = load(name, arg)
+  networks = networks_lib.build({section: config[section].to_dict() for section in networks_lib.SECTIONS})
+  for stage in ('stage1', 'stage2'):
+    assert build.build(stage, config, networks).total_steps > 0
+  # The same fields everywhere: variants change values, never the set of keys.
+  assert keys(config) == keys(load('base'))
+
+
+def keys(config, prefix=''):
+  found = set()
+  for name, value in config.items():
+    found |= keys(value, f'{prefix}{name}.') if isinstance(value, ConfigDict) else {f'{prefix}{name}'}
+  return found
+
+
+@pytest.mark.parametrize('name', ['quickstart', 'uhd4', 'uhd6'])
+def test_unknown_argument(name):
+  with pytest.raises(ValueError, match="Unknown argument 'fast'"):
+    load(name, 'fast')
+
+
+def test_the_papers_constants():
+  config = load('base')
+  assert config.losses.invariance == 0.8 and config.losses.equivariance == 0.6  # Supp. D.4
+  assert (config.stage1.steps, config.stage1.batch_size) == (64_000, 16)  # Supp. B.2
+  assert config.stage2.restorer_steps + config.stage2.lora_steps == 32_000 and config.stage2.batch_size == 8  # Supp. B.2
+  assert config.stage2.alternate_steps == 10  # Supp. B.2
+  assert config.foundation.name.startswith('dinov2')  # Supp. Table 5
+  assert load('uhd4').data.tasks == ('low_light', 'haze', 'blur', 'noise15', 'noise25', 'noise50')  # Table 1
+  assert {'rain', 'snow'} <= set(load('uhd6').data.tasks)  # Table 2
+
+
+def test_no_key_is_dead(tmp_path, tiny_config):
+  """Every key of the sections that are not splatted into a typed constructor appears in the code that reads that section."""
+  source = {path: path.read_text() for path in (ROOT / 'lh_jax').rglob('*.py')}
+  text = '\n'.join(source.values())
+  for section in ('data', 'train', 'evaluate', 'restore'):
+    for key in tiny_config[section]:
+      assert f'.{key}' in text or f"['{key}']" in text, f'{section}.{key} is read nowhere'
+  # The other sections are splatted: an unknown key is a TypeError.
+  for section in ('vae', 'restorer', 'lora', 'discriminator', 'losses', 'pdps', 'stage1', 'stage2', 'mesh', 'optim.restorer', 'optim.stage1'):
+    config = tiny_config.copy_and_resolve_references()
+    with config.unlocked():
+      config.update_from_flattened_dict({f'{section}.no_such_key': 1})
+    with pytest.raises(TypeError, match='no_such_key'):
+      train.train(config, tmp_path / section)

