@@ -1,8 +1,10 @@
-"""Every field of a configuration, once, with the paper's values. Other configurations import this one and change what differs.
+"""Every field of a configuration, once, with the paper's values. The others import this one and change what differs.
 
-  python -m lh_jax.main --config=configs/base.py --workdir=runs/base --config.data.source=folder --config.data.path=PHOTOGRAPHS
+  python -m lh_jax.main --config=configs/base.py --workdir=runs/base \\
+      --config.data.source=folder --config.data.path=PHOTOGRAPHS
 
-Values come from the paper and its supplement where they give one (steps, batches, loss weights, the alternation); the others are ours.
+Values come from the paper and its supplement where they give one (steps, batches, loss weights, the alternation); the
+others are ours.
 """
 
 from ml_collections import ConfigDict
@@ -13,8 +15,10 @@ def get_config() -> ConfigDict:
   """Returns the default configuration."""
   config = ConfigDict()
 
-  config.data = ConfigDict({
-      # 'embedded' (scikit-image's photographs), 'folder' (clean photographs), 'pairs' (input/ and gt/, or one such folder per task), 'dead_leaves'.
+  config.data = ConfigDict(
+    {
+      # 'embedded' (scikit-image's photographs), 'folder' (clean photographs), 'pairs' (input/ and gt/, or one such
+      # folder per task), 'dead_leaves'.
       'source': 'embedded',
       'path': '',
       # What clean photographs are degraded with, and how often each is drawn; see lh_jax.ops.degradations.TASKS.
@@ -27,23 +31,30 @@ def get_config() -> ConfigDict:
       'num_threads': 2,
       'prefetch': 4,
       'cache_gib': 4.0,
-  })
+    }
+  )
 
   # None keeps the preset's value.
-  config.vae = ConfigDict({
+  config.vae = ConfigDict(
+    {
       'preset': 'lh',
       'norm': config_dict.placeholder(str),
       'kl_weight': config_dict.placeholder(float),
       'latent_channels': config_dict.placeholder(int),
-  })
-  config.restorer = ConfigDict({'name': 'sfhformer', 'dims': (32, 64, 32), 'blocks': (2, 3, 2), 'groups': 1, 'norm': 'batch'})
+    }
+  )
+  config.restorer = ConfigDict(
+    {'name': 'sfhformer', 'dims': (32, 64, 32), 'blocks': (2, 3, 2), 'groups': 1, 'norm': 'batch'}
+  )
   # Rank: the supplement prints "0.6"; 8 is the authors' release.
   config.lora = ConfigDict({'rank': 8, 'alpha': 8.0, 'min_kernel': 3})
   config.discriminator = ConfigDict({'features': 64})
-  # The paper's is 'dinov2_vits14' (its weights must be downloaded and converted); 'vgg16' works offline. An empty path is the converter's default place.
+  # The paper's is 'dinov2_vits14' (its weights must be downloaded and converted); 'vgg16' works offline. An empty path
+  # is the converter's default place.
   config.foundation = ConfigDict({'name': 'dinov2_vits14', 'weights': ''})
 
-  config.losses = ConfigDict({
+  config.losses = ConfigDict(
+    {
       'invariance': 0.8,
       'invariance_distance': 'cosine',
       'equivariance': 0.6,
@@ -53,18 +64,24 @@ def get_config() -> ConfigDict:
       'gan': 0.1,
       'gan_kind': 'vanilla',
       'phf_fidelity': 1.0,
-  })
-  config.pdps = ConfigDict({
+    }
+  )
+  config.pdps = ConfigDict(
+    {
       'probabilities': (0.2, 0.4, 0.4),
       'severity': (0.1, 1.0),
       'beta': (0.0, 1.0),
       'blur_sigma': (0.2, 4.0),
       'noise_sigma': (0.0, 50.0),
       'jpeg_quality': (95.0, 30.0),
-  })
+    }
+  )
 
-  config.stage1 = ConfigDict({'steps': 64_000, 'batch_size': 16, 'crop_size': 256, 'variant': 'paper', 'ema_decay': 0.999})
-  config.stage2 = ConfigDict({
+  config.stage1 = ConfigDict(
+    {'steps': 64_000, 'batch_size': 16, 'crop_size': 256, 'variant': 'paper', 'ema_decay': 0.999}
+  )
+  config.stage2 = ConfigDict(
+    {
       'restorer_steps': 24_000,
       'lora_steps': 8_000,
       'alternate_steps': 10,
@@ -73,23 +90,28 @@ def get_config() -> ConfigDict:
       'fhf_path': 'with_restorer',
       'joint_restorer': False,
       'ema_decay': 0.999,
-  })
+    }
+  )
   adamw = {'b1': 0.9, 'b2': 0.99, 'clip_norm': 1.0, 'weight_decay': 1e-3}
   lora = adamw | {'learning_rate': 1e-4, 'final_learning_rate': 1e-6, 'warmup_steps': 0, 'weight_decay': 0.0}
-  config.optim = ConfigDict({
+  config.optim = ConfigDict(
+    {
       'stage1': adamw | {'learning_rate': 2e-4, 'final_learning_rate': 5e-7, 'warmup_steps': 500},
       'restorer': adamw | {'learning_rate': 4e-4, 'final_learning_rate': 1e-7, 'warmup_steps': 500},
       'encoder_lora': dict(lora),
       'decoder_lora': dict(lora),
       'discriminator': lora | {'final_learning_rate': 1e-4},
-  })
+    }
+  )
 
   # data=-1: all devices that fsdp leaves.
   config.mesh = ConfigDict({'data': -1, 'fsdp': 1})
-  config.train = ConfigDict({
+  config.train = ConfigDict(
+    {
       'stages': ('stage1', 'stage2'),
       'seed': 0,
-      # A finished stage-1 run (work directory or export) to start stage 2 from, where this run does not train stage 1 itself.
+      # A finished stage-1 run (work directory or export) to start stage 2 from, where this run does not train stage 1
+      # itself.
       'init_from': '',
       'dtype': 'auto',
       'log_steps': 50,
@@ -97,8 +119,10 @@ def get_config() -> ConfigDict:
       'checkpoint_steps': 1000,
       'keep_checkpoints': 2,
       'tensorboard': True,
-  })
-  config.evaluate = ConfigDict({
+    }
+  )
+  config.evaluate = ConfigDict(
+    {
       'source': 'embedded',
       'path': '',
       'tasks': ('low_light', 'haze', 'blur', 'rain', 'snow', 'noise15', 'noise25', 'noise50'),
@@ -108,6 +132,7 @@ def get_config() -> ConfigDict:
       'max_images': 0,
       # After training, evaluate the export and write its table and picture.
       'after_training': False,
-  })
+    }
+  )
   config.restore = ConfigDict({'input': '', 'output': '', 'checkpoint': '', 'alpha': 0.5})
   return config

@@ -2,8 +2,9 @@
 
   python -m lh_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
 
-Trains on the photographs that scikit-image carries; writes evaluation/table.md and evaluation/comparison.png in the work directory. The argument `short`
-(--config=configs/quickstart.py:short) cuts the steps to a few, to see that everything runs.
+Trains on the photographs that scikit-image carries; writes evaluation/table.md and evaluation/comparison.png in the
+work directory. The argument `short` (--config=configs/quickstart.py:short) cuts the steps to a few, to see that
+everything runs.
 """
 
 from pathlib import Path

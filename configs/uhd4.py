@@ -2,9 +2,10 @@
 
   python -m lh_jax.main --config=configs/uhd4.py --workdir=runs/uhd4 --config.data.path=DATA
 
-DATA holds one folder per task: low_light/{input,gt}, haze/{input,gt}, blur/{input,gt}, noise/gt (its noise is drawn on the fly).
-The argument picks the stage: configs/uhd4.py:stage1, :stage2 (then name the finished stage-1 run in --config.train.init_from); without it both are trained.
-64 000 + 32 000 steps, batches of 16 and 8 (Supp. B.2), on four GPUs in the paper.
+DATA holds one folder per task: low_light/{input,gt}, haze/{input,gt}, blur/{input,gt}, noise/gt (its noise is drawn on
+the fly). The argument picks the stage: configs/uhd4.py:stage1, :stage2 (then name the finished stage-1 run in
+--config.train.init_from); without it both are trained. 64 000 + 32 000 steps, batches of 16 and 8 (Supp. B.2), on four
+GPUs in the paper.
 """
 
 from pathlib import Path

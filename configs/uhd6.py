@@ -1,8 +1,10 @@
-"""The paper's six-degradation setting (Table 2): the four of configs/uhd4.py with noise at sigma 50 only, and rain and snow.
+"""The paper's six-degradation setting (Table 2): the four of configs/uhd4.py with noise at sigma 50 only, and rain and
+snow.
 
   python -m lh_jax.main --config=configs/uhd6.py --workdir=runs/uhd6 --config.data.path=DATA
 
-DATA is as for configs/uhd4.py, with rain/{input,gt} and snow/{input,gt} beside the others. The argument picks the stage, as there.
+DATA is as for configs/uhd4.py, with rain/{input,gt} and snow/{input,gt} beside the others. The argument picks the
+stage, as there.
 """
 
 from pathlib import Path

@@ -1,8 +1,9 @@
-"""Speed of training: steps per second and the share of time spent waiting for data, for every step function of both stages.
+"""Speed of training: steps per second and time spent waiting for data, for every step function of both stages.
 
-  python experiments/bench_training.py --config=configs/quickstart.py [--steps=20] [-o experiments/results/training_cpu.json] [--config.KEY=VALUE ...]
+  python experiments/bench_training.py --config=configs/quickstart.py --steps=20 -o experiments/results/training_cpu.json
 
-Runs the real loop (`lh_jax.train`) on the configuration's own data, batch and crop; the first half of each phase warms up, the second is measured.
+Runs the real loop (`lh_jax.train`) on the configuration's own data, batch and crop (override them as --config.KEY=VALUE);
+the first half of each phase warms up, the second is measured.
 """
 
 from __future__ import annotations
@@ -36,35 +37,52 @@ def main(argv: list[str]) -> None:
   steps = 2 * half
   config.stage1.steps = steps
   config.stage2.update({'restorer_steps': steps, 'lora_steps': 2 * steps, 'alternate_steps': steps})
-  config.train.update({'stages': ('stage1', 'stage2'), 'log_steps': half, 'checkpoint_steps': 10**9, 'image_steps': 10**9, 'tensorboard': False})
+  config.train.update(
+    {
+      'stages': ('stage1', 'stage2'),
+      'log_steps': half,
+      'checkpoint_steps': 10**9,
+      'image_steps': 10**9,
+      'tensorboard': False,
+    }
+  )
   with tempfile.TemporaryDirectory() as folder:
     train.train(config, pathlib.Path(folder))
     lines = [json.loads(line) for line in (pathlib.Path(folder) / 'metrics.jsonl').read_text().splitlines()]
   # Two lines a phase: the second is the measurement.
-  phases = [('stage1', config.stage1), *((phase, config.stage2) for phase in ('restorer', 'encoder_lora', 'decoder_lora'))]
+  phases = [
+    ('stage1', config.stage1),
+    *((phase, config.stage2) for phase in ('restorer', 'encoder_lora', 'decoder_lora')),
+  ]
   rows = []
   for (phase, section), line in zip(phases, lines[1::2], strict=True):
-    rows.append({
+    rows.append(
+      {
         'phase': phase,
         'batch': section.batch_size,
         'crop': section.crop_size,
         'steps_per_sec': line['perf/steps_per_sec'],
         'images_per_sec': line['perf/images_per_sec'],
         'data_wait_percent': line['perf/data_wait_percent'],
-    })
+      }
+    )
   print('| phase | batch | crop | steps/s | images/s | waiting for data |\n|---|---|---|---|---|---|')
   for row in rows:
-    print('| {phase} | {batch} | {crop} | {steps_per_sec:.2f} | {images_per_sec:.1f} | {data_wait_percent:.1f} % |'.format(**row))
+    print(
+      '| {phase} | {batch} | {crop} | {steps_per_sec:.2f} | {images_per_sec:.1f} | {data_wait_percent:.1f} % |'.format(
+        **row
+      )
+    )
   if OUTPUT.value:
     device = jax.devices()[0]
     report = {
-        'lh_jax': lh_jax.__version__,
-        'jax': jax.__version__,
-        'python': platform.python_version(),
-        'device': f'{jax.device_count()} x {device.device_kind}',
-        'machine': platform.machine(),
-        'steps': steps,
-        'rows': rows,
+      'lh_jax': lh_jax.__version__,
+      'jax': jax.__version__,
+      'python': platform.python_version(),
+      'device': f'{jax.device_count()} x {device.device_kind}',
+      'machine': platform.machine(),
+      'steps': steps,
+      'rows': rows,
     }
     path = pathlib.Path(OUTPUT.value)
     path.parent.mkdir(parents=True, exist_ok=True)

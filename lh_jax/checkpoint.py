@@ -1,7 +1,7 @@
 """Checkpoints of training states, through orbax: asynchronous saves, exact restores onto any mesh.
 
-Beside the state each checkpoint keeps its identity, a JSON tree that says which model and schedule it belongs to, so that a checkpoint of
-another run is refused by name instead of by shape.
+Beside the state each checkpoint keeps its identity, a JSON tree that says which model and schedule it belongs to, so
+that a checkpoint of another run is refused by name instead of by shape.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ import orbax.checkpoint as ocp
 
 
 class Checkpointer:
-  """Saves and restores the states of one stage in one directory. Use as a context manager: leaving it waits for the last save and raises its error."""
+  """Saves and restores the states of one stage in one directory.
+
+  Use as a context manager: leaving it waits for the last save and raises its error.
+  """
 
   def __init__(self, directory: pathlib.Path, *, identity: Mapping[str, Any], keep: int):
     """Opens (or makes) `directory`.
@@ -49,7 +52,10 @@ class Checkpointer:
     return self._manager.latest_step()
 
   def save(self, step: int, state: Any) -> None:
-    """Starts saving `state` in the background; raises if an earlier save failed. A step that is saved already is left alone."""
+    """Starts saving `state` in the background.
+
+    Raises if an earlier save failed. A step that is saved already is left alone.
+    """
     self._manager.check_for_errors()
     if step not in self._manager.all_steps():
       items = ocp.args.Composite(state=ocp.args.StandardSave(state), identity=ocp.args.JsonSave(self._identity))
@@ -65,9 +71,9 @@ class Checkpointer:
     differences = list(_differences(found, self._identity))
     if differences:
       raise ValueError(
-          f'{self._directory} holds a checkpoint of another configuration: '
-          + '; '.join(differences)
-          + '. Use another --workdir, or the configuration that this one was started with.'
+        f'{self._directory} holds a checkpoint of another configuration: '
+        + '; '.join(differences)
+        + '. Use another --workdir, or the configuration that this one was started with.'
       )
 
   def restore(self, step: int, abstract_state: Any) -> Any:

@@ -1,7 +1,8 @@
 """Evaluation: a data set -> restored images -> a table of metrics and a picture to look at.
 
-Each image is degraded by each task with a seed made of its name, quantised to 8 bits as a file would be, restored, and scored on the 8-bit result. Beside every
-score stand the degraded input's and VAE(clean)'s, the ceiling that the latent sets. Paired data sets bring their degraded images.
+Each image is degraded by each task with a seed made of its name, quantised to 8 bits as a file would be, restored, and
+scored on the 8-bit result. Beside every score stand the degraded input's and VAE(clean)'s, the ceiling that the latent
+sets. Paired data sets bring their degraded images.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]]:
     workdir: a work directory with an export.
 
   Returns:
-    One row per task: {'task', 'images', '<metric>_<column>'} for the columns input, restored and ceiling, averaged over images.
+    One row per task: {'task', 'images', '<metric>_<column>'} for the columns input, restored and ceiling, averaged over
+    images.
 
   Raises:
     FileNotFoundError, ValueError: no export, or no such data set or task.
@@ -56,18 +58,38 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]]:
     for task, degraded in degraded_versions(item, tuple(settings.tasks), settings.severity):
       restored = restorer.restore(degraded, alpha=settings.alpha)
       images = dict(zip(COLUMNS, (degraded, restored, ceiling)))
-      score = {f'{metric}_{column}': value for column, image in images.items() for metric, value in metrics.evaluate_pair(image, item['clean']).items()}
+      score = {
+        f'{metric}_{column}': value
+        for column, image in images.items()
+        for metric, value in metrics.evaluate_pair(image, item['clean']).items()
+      }
       scores.setdefault(task, []).append(score)
-      log.info('%s, %s: PSNR %.2f -> %.2f dB (ceiling %.2f)', item['name'], task, *(score[f'psnr_rgb_{column}'] for column in COLUMNS))
+      log.info(
+        '%s, %s: PSNR %.2f -> %.2f dB (ceiling %.2f)',
+        item['name'],
+        task,
+        *(score[f'psnr_rgb_{column}'] for column in COLUMNS),
+      )
       if index == 0:
         pictures.append(figures.Row(title=task, images=(degraded, restored, ceiling, item['clean'])))
-  rows = [{'task': task, 'images': len(found)} | {name: float(np.mean([score[name] for score in found])) for name in found[0]} for task, found in scores.items()]
+  rows = [
+    {'task': task, 'images': len(found)} | {name: float(np.mean([score[name] for score in found])) for name in found[0]}
+    for task, found in scores.items()
+  ]
   folder = workdir / 'evaluation'
   folder.mkdir(parents=True, exist_ok=True)
-  report = {'lh_jax': lh_jax.__version__, 'alpha': settings.alpha, 'severity': settings.severity, 'data': settings.source, 'rows': rows}
+  report = {
+    'lh_jax': lh_jax.__version__,
+    'alpha': settings.alpha,
+    'severity': settings.severity,
+    'data': settings.source,
+    'rows': rows,
+  }
   (folder / 'results.json').write_text(json.dumps(report, indent=2) + '\n', encoding='utf-8')
   (folder / 'table.md').write_text(table(rows), encoding='utf-8')
-  image_files.write_image(folder / 'comparison.png', figures.grid(pictures, titles=('input', 'restored', 'VAE(clean)', 'clean')))
+  image_files.write_image(
+    folder / 'comparison.png', figures.grid(pictures, titles=('input', 'restored', 'VAE(clean)', 'clean'))
+  )
   print(table(rows))
   log.info('Wrote %s.', folder)
   return rows
@@ -91,13 +113,18 @@ def _degrade(key: jax.Array, clean: jax.Array, severity: jax.Array, *, task: str
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-  """Returns the rows as Markdown: PSNR (dB) and SSIM on RGB, and whether the restored image is better than its input."""
+  """Returns the rows as Markdown.
+
+  PSNR (dB) and SSIM on RGB, and whether the restored image is better than its input.
+  """
   lines = [
-      '| task | PSNR input | PSNR restored | PSNR VAE(clean) | SSIM input | SSIM restored | SSIM VAE(clean) | PSNR gain |',
-      '|---|---|---|---|---|---|---|---|',
+    '| task | PSNR input | restored | VAE(clean) | SSIM input | restored | VAE(clean) | PSNR gain |',
+    '|---|---|---|---|---|---|---|---|',
   ]
   for row in rows:
-    values = [f'{row[f"psnr_rgb_{column}"]:.2f}' for column in COLUMNS] + [f'{row[f"ssim_rgb_{column}"]:.3f}' for column in COLUMNS]
+    values = [f'{row[f"psnr_rgb_{column}"]:.2f}' for column in COLUMNS] + [
+      f'{row[f"ssim_rgb_{column}"]:.3f}' for column in COLUMNS
+    ]
     gain = row['psnr_rgb_restored'] - row['psnr_rgb_input']
     verdict = f'{gain:+.2f}' if gain > 0 else f'{gain:+.2f} (no improvement)'
     lines.append(f'| {row["task"]} | {" | ".join(values)} | {verdict} |')

@@ -1,6 +1,8 @@
-"""Exports: what training hands to inference, a folder with params.safetensors and config.json, loadable without any training code.
+"""Exports: what training hands to inference, a folder with params.safetensors and config.json, loadable without any
+training code.
 
-config.json holds the sections that fix the architecture (`networks.SECTIONS`), the last finished stage, and the version that wrote it.
+config.json holds the sections that fix the architecture (`networks.SECTIONS`), the last finished stage, and the version
+that wrote it.
 """
 
 from __future__ import annotations
@@ -54,7 +56,8 @@ def find(path: pathlib.Path) -> pathlib.Path:
     if (folder / 'params.safetensors').is_file() and (folder / 'config.json').is_file():
       return folder
   raise FileNotFoundError(
-      f'{path} holds no export: name a work directory of a finished training run, or its export folder with params.safetensors and config.json.'
+    f'{path} holds no export: name a work directory of a finished training run, or its export folder with '
+    'params.safetensors and config.json.'
   )
 
 
@@ -76,7 +79,10 @@ def load(path: pathlib.Path) -> Export:
   except (ValueError, KeyError) as error:
     raise ValueError(f'{folder / "config.json"} is no export configuration ({error!r}).') from error
   if found_format != FORMAT:
-    raise ValueError(f'{folder} has export format {found_format!r}, this version reads {FORMAT}: export it again, or use the version that wrote it.')
+    raise ValueError(
+      f'{folder} has export format {found_format!r}, this version reads {FORMAT}: export it again, or use the '
+      'version that wrote it.'
+    )
   params, _ = weight_files.load(folder / 'params.safetensors', abstract_params(sections, stage))
   return Export(sections=sections, params=params, stage=stage)
 

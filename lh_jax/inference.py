@@ -1,7 +1,7 @@
 """Restorer: parameters and an image in, a restored image out.
 
-The image is restored whole. Encoder and decoder are local (see `models.vae`), only the restorer sees the whole latent, so the three steps of
-`Networks.restore` can be tiled without changing the result.
+The image is restored whole. Encoder and decoder are local (see `models.vae`), only the restorer sees the whole latent,
+so the three steps of `Networks.restore` can be tiled without changing the result.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
 
 def activation_dtype(name: str) -> Any:
-  """Returns the dtype that 'auto', 'float32' or 'bfloat16' names; 'auto' is float32 on CPU (bfloat16 is slower there) and bfloat16 elsewhere.
+  """Returns the dtype that 'auto', 'float32' or 'bfloat16' names; 'auto' is float32 on CPU (bfloat16 is slower there)
+  and bfloat16 elsewhere.
 
   Raises:
     ValueError: unknown name.
@@ -64,7 +65,9 @@ class Restorer:
       ValueError: nothing named (no weights are bundled with this version), a damaged export, or one without a restorer.
     """
     if path_or_name is None:
-      raise ValueError('This version bundles no weights: name a work directory of a finished training run, or its export folder.')
+      raise ValueError(
+        'This version bundles no weights: name a work directory of a finished training run, or its export folder.'
+      )
     export = exports.load(pathlib.Path(path_or_name))
     if export.stage == 'stage1':
       raise ValueError(f'{path_or_name} has finished stage 1 only: it holds a VAE, no restorer. Train stage 2 first.')
@@ -91,7 +94,10 @@ class Restorer:
     return self._run(functools.partial(self._restore, alpha=jnp.float32(alpha)), image)
 
   def reconstruct(self, image: np.ndarray) -> np.ndarray:
-    """Returns VAE(image), the best that any restoration through this latent can be; arguments and result as in `restore`."""
+    """Returns VAE(image), the best that any restoration through this latent can be.
+
+    Arguments and result as in `restore`.
+    """
     return self._run(self._reconstruct, image)
 
   def _run(self, fn: Any, image: np.ndarray) -> np.ndarray:

@@ -34,7 +34,9 @@ def cosine_distance(projected: jax.Array, features: jax.Array) -> jax.Array:
   return jnp.mean(1.0 - jnp.sum(_unit(projected) * _unit(features), axis=-1))
 
 
-def vavae_distance(projected: jax.Array, features: jax.Array, *, cosine_margin: float = 0.5, matrix_margin: float = 0.25) -> jax.Array:
+def vavae_distance(
+  projected: jax.Array, features: jax.Array, *, cosine_margin: float = 0.5, matrix_margin: float = 0.25
+) -> jax.Array:
   """The marginal cosine plus marginal distance-matrix form of VA-VAE (arXiv 2501.01423, Eqs. 2 to 5).
 
   Args:
@@ -52,10 +54,10 @@ def vavae_distance(projected: jax.Array, features: jax.Array, *, cosine_margin: 
 
 # What L_Inv may be measured with: config.losses.invariance_distance.
 INVARIANCE_DISTANCES = {
-    'cosine': cosine_distance,
-    'vavae': vavae_distance,
-    'l1': l1,
-    'mse': lambda projected, features: jnp.mean(jnp.square(projected - features)),
+  'cosine': cosine_distance,
+  'vavae': vavae_distance,
+  'l1': l1,
+  'mse': lambda projected, features: jnp.mean(jnp.square(projected - features)),
 }
 
 
@@ -96,7 +98,8 @@ class LossSettings:
     hf_fidelity: weight of Eq. 8.
     gan: weight of Eq. 9.
     gan_kind: a name in `GAN_LOSSES`; Eq. 9 prints 'vanilla'.
-    phf_fidelity: weight of an additional HF L1 term in the decoder's phase; 0 is the paper's equation, 1 the authors' release.
+    phf_fidelity: weight of an additional HF L1 term in the decoder's phase; 0 is the paper's equation, 1 the authors'
+      release.
   """
 
   invariance: float
@@ -114,7 +117,9 @@ class LossSettings:
       if getattr(self, name) not in known:
         raise ValueError(f'Unknown losses.{name} {getattr(self, name)!r}; known: {sorted(known)}.')
     if not self.equivariance_scales:
-      raise ValueError('losses.equivariance_scales is empty: give at least one scale; losses.equivariance=0 turns the term off.')
+      raise ValueError(
+        'losses.equivariance_scales is empty: give at least one scale; losses.equivariance=0 turns the term off.'
+      )
     for name in ('invariance', 'equivariance', 'hf_fidelity', 'gan', 'phf_fidelity'):
       if getattr(self, name) < 0:
         raise ValueError(f'losses.{name} must be >= 0, got {getattr(self, name)}.')

@@ -1,4 +1,7 @@
-"""Flags and dispatch, nothing else: python -m lh_jax.main --config=FILE[:ARG] --workdir=DIR [--mode=...] [--config.KEY=VALUE ...]."""
+"""Flags and dispatch, nothing else.
+
+python -m lh_jax.main --config=FILE[:ARG] --workdir=DIR [--mode=train|evaluate|restore] [--config.KEY=VALUE ...]
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,9 @@ from lh_jax import train
 
 log = logging.getLogger('lh_jax')
 
-CONFIG = config_flags.DEFINE_config_file('config', None, 'Configuration file, with an optional argument after a colon.', lock_config=True)
+CONFIG = config_flags.DEFINE_config_file(
+  'config', None, 'Configuration file, with an optional argument after a colon.', lock_config=True
+)
 WORKDIR = flags.DEFINE_string('workdir', None, 'Directory of the run: checkpoints, metrics, export, results.')
 MODE = flags.DEFINE_enum('mode', 'train', ['train', 'evaluate', 'restore'], 'What to do.')
 

@@ -1,8 +1,11 @@
-"""The networks of one configuration, and the one composition that inference and stage 2 share: D_psi(R_theta(E_phi(image))).
+"""The networks of one configuration, and the one composition that inference and stage 2 share:
+D_psi(R_theta(E_phi(image))).
 
 A model's parameters are one tree:
-  {'vae': {'encoder', 'decoder'}, 'latent': {'mean', 'std'}, 'restorer', 'restorer_stats', 'encoder_lora', 'decoder_lora'}
-of which stage 1 makes 'vae' and 'latent', stage 2 the rest. The restorer sees normalised latents, (z - mean) / std per channel.
+  {'vae': {'encoder', 'decoder'}, 'latent': {'mean', 'std'}, 'restorer', 'restorer_stats', 'encoder_lora',
+  'decoder_lora'}
+of which stage 1 makes 'vae' and 'latent', stage 2 the rest. The restorer sees normalised latents, (z - mean) / std per
+channel.
 """
 
 from __future__ import annotations
@@ -47,17 +50,20 @@ class Networks:
     return {'vae': self.vae.init(key), 'latent': {'mean': jnp.zeros(channels), 'std': jnp.ones(channels)}}
 
   def init_restoration(self, key: jax.Array) -> dict[str, Any]:
-    """Returns fresh parts 'restorer', 'restorer_stats', 'encoder_lora', 'decoder_lora'; together they change nothing."""
+    """Returns fresh parts 'restorer', 'restorer_stats', 'encoder_lora', 'decoder_lora'.
+
+    Together they change nothing.
+    """
     shapes = jax.eval_shape(self.vae.init, key)
     restorer_key, encoder_key, decoder_key = jax.random.split(key, 3)
     latent = jnp.zeros((1, 8, 8, self.vae.preset.latent_channels))
     variables = self.restorer.init(restorer_key, latent, train=False)
     options = {'rank': self.lora.rank, 'min_kernel': self.lora.min_kernel}
     return {
-        'restorer': variables['params'],
-        'restorer_stats': variables.get('batch_stats', {}),
-        'encoder_lora': lora.init(encoder_key, shapes['encoder'], **options),
-        'decoder_lora': lora.init(decoder_key, shapes['decoder'], **options),
+      'restorer': variables['params'],
+      'restorer_stats': variables.get('batch_stats', {}),
+      'encoder_lora': lora.init(encoder_key, shapes['encoder'], **options),
+      'decoder_lora': lora.init(decoder_key, shapes['decoder'], **options),
     }
 
   def init(self, key: jax.Array) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """AdamW with warm-up, cosine decay and gradient clipping, with every option checked for its unit.
 
-The learning rate is a function of the step that the state carries, never of a counter inside the optimizer: with several optimizers in alternation, such
-a counter means something different in each.
+The learning rate is a function of the step that the state carries, never of a counter inside the optimizer: with
+several optimizers in alternation, such a counter means something different in each.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ class Optimizer:
     done = jnp.asarray(step, jnp.float32) - self.first_step
     span = max(self.last_step - self.first_step - self.warmup_steps, 1)
     progress = jnp.clip((done - self.warmup_steps) / span, 0.0, 1.0)
-    cosine = self.final_learning_rate + 0.5 * (self.learning_rate - self.final_learning_rate) * (1.0 + jnp.cos(jnp.pi * progress))
+    cosine = self.final_learning_rate + 0.5 * (self.learning_rate - self.final_learning_rate) * (
+      1.0 + jnp.cos(jnp.pi * progress)
+    )
     warmup = jnp.minimum(1.0, (done + 1.0) / max(self.warmup_steps, 1))
     return cosine * warmup
 
@@ -71,7 +73,9 @@ class Optimizer:
     """Returns the optimizer's state for `params`."""
     return self._transform.init(params)
 
-  def update(self, grads: Any, opt_state: Any, params: Any, *, step: jax.Array) -> tuple[Any, Any, dict[str, jax.Array]]:
+  def update(
+    self, grads: Any, opt_state: Any, params: Any, *, step: jax.Array
+  ) -> tuple[Any, Any, dict[str, jax.Array]]:
     """Takes one step.
 
     Returns:

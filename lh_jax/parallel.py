@@ -1,6 +1,7 @@
 """Devices: the mesh, what is sharded over it, and moving host batches onto it. The only module that knows Mesh.
 
-Axes: 'data' splits the batch; 'fsdp' splits the batch and, beside it, every large parameter and its optimizer state. A global batch is the same batch on any
+Axes: 'data' splits the batch; 'fsdp' splits the batch and, beside it, every large parameter and its optimizer state. A
+  global batch is the same batch on any
 mesh: the partitioner inserts the collectives, and batch statistics are taken over the whole batch.
 """
 
@@ -36,7 +37,10 @@ def make_mesh(*, data: int = -1, fsdp: int = 1, devices: list[jax.Device] | None
   if data == -1 and fsdp >= 1 and count % fsdp == 0:
     data = count // fsdp
   if data < 1 or fsdp < 1 or data * fsdp != count:
-    raise ValueError(f'mesh.data={data} x mesh.fsdp={fsdp} must use all {count} devices; set mesh.data=-1 to fill up, or mesh.fsdp to a divisor of {count}.')
+    raise ValueError(
+      f'mesh.data={data} x mesh.fsdp={fsdp} must use all {count} devices; set mesh.data=-1 to fill up, or mesh.fsdp '
+      f'to a divisor of {count}.'
+    )
   return Mesh(np.asarray(devices).reshape(data, fsdp), BATCH_AXES)
 
 
@@ -47,7 +51,10 @@ def check_batch_size(batch_size: int, mesh: Mesh) -> None:
     ValueError: it does not.
   """
   if batch_size < 1 or batch_size % mesh.size:
-    raise ValueError(f'A global batch of {batch_size} does not divide over {mesh.size} devices: set batch_size to a multiple of {mesh.size}, or use fewer devices.')
+    raise ValueError(
+      f'A global batch of {batch_size} does not divide over {mesh.size} devices: set batch_size to a multiple of '
+      f'{mesh.size}, or use fewer devices.'
+    )
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -61,7 +68,9 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 
 
 def state_shardings(mesh: Mesh, abstract: Any, *, min_size: int = MIN_SHARDED_SIZE) -> Any:
-  """Shards, of every array in `abstract` of at least `min_size` elements, the largest axis that divides over 'fsdp'; replicates the rest."""
+  """Shards, of every array in `abstract` of at least `min_size` elements, the largest axis that divides over 'fsdp';
+  replicates the rest.
+  """
 
   def rule(leaf: jax.ShapeDtypeStruct) -> NamedSharding:
     shards = mesh.shape['fsdp']
@@ -126,7 +135,9 @@ def compile_step(step: Callable[..., Any], state: Any, frozen: Any, batch: Any) 
 
 
 def enable_compilation_cache() -> None:
-  """Keeps compiled programs in ~/.cache/lh_jax/xla (JAX_COMPILATION_CACHE_DIR overrides), so that a second start does not compile again."""
+  """Keeps compiled programs in ~/.cache/lh_jax/xla (JAX_COMPILATION_CACHE_DIR overrides), so that a second start does
+  not compile again.
+  """
   if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
     jax.config.update('jax_compilation_cache_dir', str(pathlib.Path.home() / '.cache' / 'lh_jax' / 'xla'))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)

@@ -1,7 +1,8 @@
 """Files in, files out: what `lh-restore` and --mode=restore do.
 
-Each file succeeds or fails by itself: a bad one is named with its reason and the others are still written. A file is written under a temporary name and then renamed, so a killed run
-leaves no half file, and running the same command again continues with the files that are missing.
+Each file succeeds or fails by itself: a bad one is named with its reason and the others are still written. A file is
+written under a temporary name and then renamed, so a killed run leaves no half file, and running the same command again
+continues with the files that are missing.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from lh_jax.data import image_files
 log = logging.getLogger('lh_jax.restore')
 
 
-def plan(inputs: Sequence[pathlib.Path], output: pathlib.Path, *, recursive: bool) -> list[tuple[pathlib.Path, pathlib.Path]]:
+def plan(
+  inputs: Sequence[pathlib.Path], output: pathlib.Path, *, recursive: bool
+) -> list[tuple[pathlib.Path, pathlib.Path]]:
   """Pairs every input image with the file to write.
 
   Args:
@@ -54,11 +57,20 @@ def plan(inputs: Sequence[pathlib.Path], output: pathlib.Path, *, recursive: boo
   if twice:
     raise ValueError(f'Several inputs would be written to {", ".join(twice)}: restore them into different folders.')
   if not jobs:
-    raise ValueError(f'No images in {", ".join(map(str, inputs))}{"" if recursive else " (sub-folders need --recursive)"}.')
+    raise ValueError(
+      f'No images in {", ".join(map(str, inputs))}{"" if recursive else " (sub-folders need --recursive)"}.'
+    )
   return jobs
 
 
-def restore_files(restorer: inference.Restorer, jobs: Sequence[tuple[pathlib.Path, pathlib.Path]], *, alpha: float, tile: str, overwrite: bool) -> int:
+def restore_files(
+  restorer: inference.Restorer,
+  jobs: Sequence[tuple[pathlib.Path, pathlib.Path]],
+  *,
+  alpha: float,
+  tile: str,
+  overwrite: bool,
+) -> int:
   """Restores files one by one.
 
   Args:
@@ -85,14 +97,24 @@ def restore_files(restorer: inference.Restorer, jobs: Sequence[tuple[pathlib.Pat
       log.error('[%d/%d] %s failed: %s', index, len(jobs), source, error)
     else:
       height, width = image.shape[:2]
-      log.info('[%d/%d] %s -> %s, %dx%d, %.1f s', index, len(jobs), source, target, width, height, time.perf_counter() - started)
+      log.info(
+        '[%d/%d] %s -> %s, %dx%d, %.1f s',
+        index,
+        len(jobs),
+        source,
+        target,
+        width,
+        height,
+        time.perf_counter() - started,
+      )
   for failure in failures:
     print(f'failed: {failure}', file=sys.stderr)
   return len(failures)
 
 
 def restore_config(config: ConfigDict, workdir: pathlib.Path) -> int:
-  """Restores config.restore.input to config.restore.output with config.restore.checkpoint or, where that is empty, the run in `workdir`; returns the exit code.
+  """Restores config.restore.input to config.restore.output with config.restore.checkpoint or, where that is empty, the
+  run in `workdir`; returns the exit code.
 
   Raises:
     ValueError, FileNotFoundError: as `plan` and `Restorer.from_pretrained`, or no input or output named.
@@ -106,13 +128,24 @@ def restore_config(config: ConfigDict, workdir: pathlib.Path) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(prog='lh-restore', description='Restore photographs with a trained Latent Harmony model.')
+  parser = argparse.ArgumentParser(
+    prog='lh-restore', description='Restore photographs with a trained Latent Harmony model.'
+  )
   parser.add_argument('inputs', nargs='+', type=pathlib.Path, metavar='INPUT', help='an image, or a folder of images')
   parser.add_argument('-o', '--output', required=True, type=pathlib.Path, help='the image to write, or a folder')
   parser.add_argument('--checkpoint', help='work directory of a finished run, or its export folder')
-  parser.add_argument('--alpha', type=_fraction, default=0.5, help='fidelity, 0 (sharpest) to 1 (closest to the input); default 0.5')
-  parser.add_argument('--tile', choices=inference.TILES, default='auto', help='default auto; this version restores images whole')
-  parser.add_argument('--dtype', choices=('auto', *inference.DTYPES), default='auto', help='of the activations; auto is float32 on CPU, else bfloat16')
+  parser.add_argument(
+    '--alpha', type=_fraction, default=0.5, help='fidelity, 0 (sharpest) to 1 (closest to the input); default 0.5'
+  )
+  parser.add_argument(
+    '--tile', choices=inference.TILES, default='auto', help='default auto; this version restores images whole'
+  )
+  parser.add_argument(
+    '--dtype',
+    choices=('auto', *inference.DTYPES),
+    default='auto',
+    help='of the activations; auto is float32 on CPU, else bfloat16',
+  )
   parser.add_argument('--recursive', action='store_true', help='also restore the images in sub-folders')
   parser.add_argument('--overwrite', action='store_true', help='restore files again that exist in the output')
   return parser

@@ -1,7 +1,8 @@
 """What training carries from step to step, and where its randomness comes from.
 
-A state holds what is trained, keyed by network. What is frozen (the foundation model; the VAE in stage 2) is a second, undonated argument of every step.
-Random keys are no part of it: they are a function of (seed, stream, step), so a resumed run draws what an uninterrupted one would have drawn.
+A state holds what is trained, keyed by network. What is frozen (the foundation model; the VAE in stage 2) is a second,
+undonated argument of every step. Random keys are no part of it: they are a function of (seed, stream, step), so a
+resumed run draws what an uninterrupted one would have drawn.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ def stream_key(seed: int, stream: str, step: int | jax.Array) -> jax.Array:
 def update_ema(ema: Any, params: Any, *, decay: float, step: jax.Array) -> Any:
   """Moves `ema` towards `params`.
 
-  The decay is warmed up as min(decay, (1 + step) / (10 + step)), so that a short run does not average over its initial values.
+  The decay is warmed up as min(decay, (1 + step) / (10 + step)), so that a short run does not average over its initial
+  values.
   """
   decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
   return jax.tree.map(lambda average, value: average + (1.0 - decay) * (value - average), ema, params)

@@ -1,8 +1,9 @@
 """The one training loop, for both stages.
 
-Order of a run, an invariant: everything that can be wrong with the input is checked; then, stage by stage: shapes, shardings, restore or
-initialise, compile, loop (batch, step, log, save), export. Running the same command again resumes: a finished stage is skipped, an unfinished one
-continues from its latest checkpoint and draws what it would have drawn.
+Order of a run, an invariant: everything that can be wrong with the input is checked; then, stage by stage: shapes,
+shardings, restore or initialise, compile, loop (batch, step, log, save), export. Running the same command again
+resumes: a finished stage is skipped, an unfinished one continues from its latest checkpoint and draws what it would
+have drawn.
 
 A work directory holds config.json, checkpoints/<stage>/, metrics.jsonl, TensorBoard files and export/.
 """
@@ -11,14 +12,12 @@ from __future__ import annotations
 
 import logging
 import pathlib
-import time
-from typing import Any, Mapping
+from typing import Any, Callable
 import zlib
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
-import numpy as np
 
 from lh_jax import checkpoint
 from lh_jax import exports
@@ -30,17 +29,13 @@ from lh_jax import stages as stages_lib
 from lh_jax import weight_files
 from lh_jax.data import pipeline
 from lh_jax.data import sources
-from lh_jax.ops import degradations
 from lh_jax.stages import build as stages_build
+from lh_jax.stages import prepare
 from lh_jax.state import TrainState, stream_key
 
 log = logging.getLogger(__name__)
 
 PREVIEW_IMAGES = 4
-
-
-class TrainingDivergedError(RuntimeError):
-  """A metric became non-finite; the message names it and the steps in which that happened."""
 
 
 def train(config: ConfigDict, workdir: pathlib.Path) -> tuple[TrainState | None, dict[str, float]]:
@@ -54,8 +49,9 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> tuple[TrainState | None,
     The last trained stage's final state and last metrics; (None, {}) where every stage had finished before.
 
   Raises:
-    ValueError, FileNotFoundError: a config value, data set, weight file or checkpoint that does not fit; before any training.
-    TrainingDivergedError: a metric became non-finite.
+    ValueError, FileNotFoundError: a config value, data set, weight file or checkpoint that does not fit; before any
+    training.
+    logs.TrainingDivergedError: a metric became non-finite.
   """
   run = Run(config, workdir)
   state, metrics = None, {}
@@ -87,15 +83,21 @@ class Run:
     self.foundation = self._load_foundation() if 'stage1' in names else {}
     if 'stage1' not in names:
       self._stage1_parts()
+    elif (workdir / 'checkpoints' / 'stage2').is_dir():
+      raise ValueError(
+        f'{workdir} has trained stage2 on the VAE of a finished stage1, which this configuration would train further: '
+        'use another --workdir.'
+      )
     self.source = sources.build(
-        config.data.source,
-        path=config.data.path,
-        tasks=tuple(config.data.tasks),
-        cache_gib=config.data.cache_gib,
-        painted=config.data.dead_leaves.to_dict(),
+      config.data.source,
+      path=config.data.path,
+      tasks=tuple(config.data.tasks),
+      cache_gib=config.data.cache_gib,
+      painted=config.data.dead_leaves.to_dict(),
     )
     for stage in self.unfinished:
-      self._batches(stage, start_step=stage.total_steps).close()
+      self.batches(stage, start_step=stage.total_steps).close()
+      self.prepare(stage)
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / 'config.json').write_text(config.to_json_best_effort(indent=2) + '\n', encoding='utf-8')
 
@@ -115,8 +117,12 @@ class Run:
         state = checkpoints.restore(start, abstract)
       else:
         state = jax.jit(stage.init, out_shardings=shardings)(key)
-        log.info('%s: starting; %s parameters.', stage.name, {name: sum(leaf.size for leaf in jax.tree.leaves(tree)) for name, tree in state.params.items()})
-      with self._batches(stage, start_step=start) as batches:
+        log.info(
+          '%s: starting; %s parameters.',
+          stage.name,
+          {name: sum(leaf.size for leaf in jax.tree.leaves(tree)) for name, tree in state.params.items()},
+        )
+      with self.batches(stage, start_step=start) as batches:
         loop = Loop(self, stage, abstract, parallel.abstract_like(frozen, frozen_shardings), start)
         state, metrics = loop.run(state, frozen, batches, checkpoints, logs)
     params = jax.device_get(jax.jit(stage.export)(state, frozen))
@@ -137,11 +143,15 @@ class Run:
     path = self.workdir
     if not (path / 'export').is_dir():
       if not self.config.train.init_from:
-        raise ValueError('stage2 needs a trained VAE: put stage1 in train.stages, or name a finished stage-1 run in train.init_from.')
+        raise ValueError(
+          'stage2 needs a trained VAE: put stage1 in train.stages, or name a finished stage-1 run in train.init_from.'
+        )
       path = pathlib.Path(self.config.train.init_from)
     export = exports.load(path)
     if networks_lib.build(export.sections).vae.preset != networks_lib.build(self.sections).vae.preset:
-      raise ValueError(f'{path} holds another VAE: config.vae is {export.sections["vae"]} there and {self.sections["vae"]} here.')
+      raise ValueError(
+        f'{path} holds another VAE: config.vae is {export.sections["vae"]} there and {self.sections["vae"]} here.'
+      )
     return {name: export.params[name] for name in networks_lib.STAGE1_PARTS}
 
   def _finished(self, stage: stages_lib.Stage) -> bool:
@@ -154,62 +164,51 @@ class Run:
         return False
       checkpoints.check_identity(step)
       if step > stage.total_steps:
-        raise ValueError(f'{self.workdir} has trained {stage.name} for {step} steps, the configuration asks for {stage.total_steps}: use another --workdir.')
+        raise ValueError(
+          f'{self.workdir} has trained {stage.name} for {step} steps, the configuration asks for {stage.total_steps}: '
+          'use another --workdir.'
+        )
       return step == stage.total_steps and (self.workdir / 'export').is_dir()
 
   def _checkpoints(self, stage: stages_lib.Stage) -> checkpoint.Checkpointer:
     identity = self.sections | {'stage': stage.name, 'seed': self.config.train.seed}
-    identity |= {'foundation': self.config.foundation.name} if stage.name == 'stage1' else {'discriminator': self.config.discriminator.to_dict()}
-    return checkpoint.Checkpointer(self.workdir / 'checkpoints' / stage.name, identity=identity, keep=self.config.train.keep_checkpoints)
-
-  def _batches(self, stage: stages_lib.Stage, *, start_step: int) -> pipeline.TrainingBatches:
-    data = self.config.data
-    return pipeline.training_batches(
-        self.source,
-        tasks=tuple(data.tasks),
-        task_weights=tuple(data.task_weights),
-        batch_size=stage.batch_size,
-        crop_size=stage.crop_size,
-        seed=zlib.crc32(f'{self.config.train.seed}/{stage.name}/data'.encode()),
-        start_step=start_step,
-        num_steps=stage.total_steps,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-        num_threads=data.num_threads,
-        prefetch=data.prefetch,
+    identity |= (
+      {'foundation': self.config.foundation.name}
+      if stage.name == 'stage1'
+      else {'discriminator': self.config.discriminator.to_dict()}
+    )
+    return checkpoint.Checkpointer(
+      self.workdir / 'checkpoints' / stage.name, identity=identity, keep=self.config.train.keep_checkpoints
     )
 
+  def prepare(self, stage: stages_lib.Stage) -> Callable[..., stages_lib.Batch]:
+    """Returns the function that turns this stage's host batches into training batches on the devices."""
+    data = self.config.data
+    return prepare.make(
+      tasks=tuple(data.tasks),
+      severity=tuple(data.severity),
+      seed=self.config.train.seed,
+      stream=stage.name,
+      mesh=self.mesh,
+    )
 
-def make_prepare(*, tasks: tuple[str, ...], severity: tuple[float, float], seed: int, stream: str, mesh: Any):
-  """Makes the function that turns a host batch into a training batch on the devices.
-
-  Args:
-    tasks: what 'task' indexes; one more id, after the last, leaves a paired sample's degraded image as it is.
-    severity: range of the modelled degradations' severities, uniform.
-    seed: seed of the random streams.
-    stream: name of the random stream.
-    mesh: where the batch lies.
-
-  Returns:
-    prepare(batch, step) -> {'clean', 'degraded'}, float32 in [0, 1]; a function of (seed, stream, step) alone.
-  """
-  low, high = severity
-  if not 0.0 <= low <= high <= 1.0:
-    raise ValueError(f'data.severity must be a range within [0, 1], got {severity}.')
-  degrade = parallel.map_shards(lambda *args: degradations.degrade_batch(*args, tasks=(*tasks, 'identity')), mesh)
-
-  def prepare(batch: Mapping[str, jax.Array], step: jax.Array) -> dict[str, jax.Array]:
-    clean = batch['clean'].astype(jnp.float32) / 255.0
-    count = clean.shape[0]
-    before = clean
-    if 'degraded' in batch:
-      paired = (batch['task'] == len(tasks)).reshape(-1, 1, 1, 1)
-      before = jnp.where(paired, batch['degraded'].astype(jnp.float32) / 255.0, clean)
-    keys = jax.random.split(stream_key(seed, f'{stream}/degradations', step), count)
-    severities = jax.random.uniform(stream_key(seed, f'{stream}/severity', step), (count,), minval=low, maxval=high)
-    return {'clean': clean, 'degraded': degrade(keys, before, batch['task'], severities)}
-
-  return prepare
+  def batches(self, stage: stages_lib.Stage, *, start_step: int) -> pipeline.TrainingBatches:
+    """Returns this process's share of the stage's batches from a step on."""
+    data = self.config.data
+    return pipeline.training_batches(
+      self.source,
+      tasks=tuple(data.tasks),
+      task_weights=tuple(data.task_weights),
+      batch_size=stage.batch_size,
+      crop_size=stage.crop_size,
+      seed=zlib.crc32(f'{self.config.train.seed}/{stage.name}/data'.encode()),
+      start_step=start_step,
+      num_steps=stage.total_steps,
+      process_index=jax.process_index(),
+      process_count=jax.process_count(),
+      num_threads=data.num_threads,
+      prefetch=data.prefetch,
+    )
 
 
 class Loop:
@@ -221,16 +220,15 @@ class Loop:
     self.mesh = run.mesh
     self.settings = run.config.train
     self.start = start
-    data = run.config.data
-    prepare = make_prepare(
-        tasks=tuple(data.tasks), severity=tuple(data.severity), seed=self.settings.seed, stream=stage.name, mesh=self.mesh
-    )
-    with run._batches(stage, start_step=stage.total_steps - 1) as batches:
+    with run.batches(stage, start_step=stage.total_steps - 1) as batches:
       host_batch = next(batches)
     sharding = parallel.batch_sharding(self.mesh)
     scale = jax.process_count()
-    raw = {k: jax.ShapeDtypeStruct((v.shape[0] * scale, *v.shape[1:]), v.dtype, sharding=sharding) for k, v in host_batch.items()}
-    self.prepare = jax.jit(prepare, out_shardings=sharding).lower(raw, state.step).compile()
+    raw = {
+      k: jax.ShapeDtypeStruct((v.shape[0] * scale, *v.shape[1:]), v.dtype, sharding=sharding)
+      for k, v in host_batch.items()
+    }
+    self.prepare = jax.jit(run.prepare(stage), out_shardings=sharding).lower(raw, state.step).compile()
     image = jax.ShapeDtypeStruct(raw['clean'].shape, jnp.float32, sharding=sharding)
     batch = {'clean': image, 'degraded': image}
     self.steps, self.compile_seconds = {}, 0.0
@@ -238,76 +236,45 @@ class Loop:
       self.steps[phase], seconds = parallel.compile_step(stage.steps[phase], state, frozen, batch)
       self.compile_seconds += seconds
       log.info('%s: compiled the step %s in %.1f s.', stage.name, phase, seconds)
-    self.preview = jax.jit(lambda state, frozen, batch: stage.preview(state, frozen, jax.tree.map(lambda x: x[:PREVIEW_IMAGES], batch)))
+    self.preview = jax.jit(
+      lambda state, frozen, batch: stage.preview(state, frozen, jax.tree.map(lambda x: x[:PREVIEW_IMAGES], batch)),
+      out_shardings=parallel.replicated(self.mesh),
+    )
 
-  def run(self, state: TrainState, frozen: Any, batches: pipeline.TrainingBatches, checkpoints: checkpoint.Checkpointer, logs: logs_lib.Logs):
+  def run(
+    self,
+    state: TrainState,
+    frozen: Any,
+    batches: pipeline.TrainingBatches,
+    checkpoints: checkpoint.Checkpointer,
+    logs: logs_lib.Logs,
+  ) -> tuple[TrainState, dict[str, float]]:
     """Runs from `self.start` to the end; returns the final state and the last metrics."""
     total, settings = self.stage.total_steps, self.settings
-    meter = Meter(self.stage, self.start, self.compile_seconds, batches)
+    meter = logs_lib.Meter(
+      self.stage.name,
+      start=self.start,
+      total_steps=total,
+      batch_size=self.stage.batch_size,
+      compile_seconds=self.compile_seconds,
+    )
     metrics: dict[str, float] = {}
     for done in range(self.start + 1, total + 1):
-      batch = self.prepare(parallel.put_batch(next(batches), self.mesh), state.step)
-      state, step_metrics = self.steps[self.stage.phase(done - 1)](state, frozen, batch)
+      # A value that slips from the host into a step would be sent anew each time.
+      with jax.transfer_guard_host_to_device('disallow'):
+        batch = self.prepare(parallel.put_batch(next(batches), self.mesh), state.step)
+        state, step_metrics = self.steps[self.stage.phase(done - 1)](state, frozen, batch)
       meter.add(step_metrics)
       last = done == total
       save = last or done % settings.checkpoint_steps == 0
       # A state is saved only after its losses were seen to be finite.
       if save or done % settings.log_steps == 0:
-        metrics = meter.read(done)
+        metrics = meter.read(done, wait_seconds=batches.wait_seconds)
         logs.scalars(done, metrics)
-      if done % settings.image_steps == 0 or last:
-        logs.images(done, {f'{self.stage.name}/{k}': v for k, v in jax.device_get(self.preview(state, frozen, batch)).items()})
+      if logs.shows_images and (done % settings.image_steps == 0 or last):
+        logs.images(
+          done, {f'{self.stage.name}/{k}': v for k, v in jax.device_get(self.preview(state, frozen, batch)).items()}
+        )
       if save:
         checkpoints.save(done, state)
     return state, metrics
-
-
-class Meter:
-  """Averages the metrics of the steps since it was last read, checks that they are finite, and measures speed."""
-
-  def __init__(self, stage: stages_lib.Stage, start: int, compile_seconds: float, batches: pipeline.TrainingBatches):
-    self._stage = stage
-    self._batches = batches
-    self._compile_seconds = compile_seconds
-    self._pending: list[Mapping[str, jax.Array]] = []
-    self._since = (start, time.perf_counter(), batches.wait_seconds)
-
-  def add(self, metrics: Mapping[str, jax.Array]) -> None:
-    """Notes one step's metrics, without waiting for the device."""
-    self._pending.append(metrics)
-
-  def read(self, done: int) -> dict[str, float]:
-    """Returns the averages since the last reading, with speeds, and prints one line.
-
-    Raises:
-      TrainingDivergedError: one of them is not finite.
-    """
-    since_step, since_time, since_wait = self._since
-    values: dict[str, list[float]] = {}
-    for metrics in jax.device_get(self._pending):
-      for name, value in metrics.items():
-        values.setdefault(name, []).append(float(value))
-    metrics = {name: float(np.mean(value)) for name, value in values.items()}
-    for name, value in metrics.items():
-      if not np.isfinite(value):
-        raise TrainingDivergedError(
-            f'{name} became {value} between steps {since_step + 1} and {done} of {self._stage.name}. '
-            'The checkpoints before it are untouched; lower the learning rate in config.optim, or look at the data.'
-        )
-    now = time.perf_counter()
-    self._pending, self._since = [], (done, now, self._batches.wait_seconds)
-    seconds = max(now - since_time, 1e-9)
-    rate = (done - since_step) / seconds
-    left = (self._stage.total_steps - done) / rate
-    metrics |= {
-        'perf/steps_per_sec': rate,
-        'perf/images_per_sec': rate * self._stage.batch_size,
-        'perf/data_wait_percent': 100.0 * (self._batches.wait_seconds - since_wait) / seconds,
-        'perf/compile_sec': self._compile_seconds,
-    }
-    shown = ' '.join(f'{name.split("/", 1)[1]}={value:.4g}' for name, value in metrics.items() if not name.startswith('perf/'))
-    log.info(
-        '%s %d/%d  %s  %.1f images/s, waiting for data %.1f %%, %d:%02d left',
-        self._stage.name, done, self._stage.total_steps, shown, metrics['perf/images_per_sec'], metrics['perf/data_wait_percent'], *divmod(round(left), 60),
-    )
-    return metrics

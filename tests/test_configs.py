@@ -12,7 +12,14 @@ from lh_jax.stages import build
 from tests.conftest import ROOT
 
 CONFIGS = [
-    ('base', None), ('quickstart', ''), ('quickstart', 'short'), ('uhd4', ''), ('uhd4', 'stage1'), ('uhd4', 'stage2'), ('uhd6', ''), ('uhd6', 'stage2'),
+  ('base', None),
+  ('quickstart', ''),
+  ('quickstart', 'short'),
+  ('uhd4', ''),
+  ('uhd4', 'stage1'),
+  ('uhd4', 'stage2'),
+  ('uhd6', ''),
+  ('uhd6', 'stage2'),
 ]
 
 
@@ -52,7 +59,9 @@ def test_the_papers_constants():
   config = load('base')
   assert config.losses.invariance == 0.8 and config.losses.equivariance == 0.6  # Supp. D.4
   assert (config.stage1.steps, config.stage1.batch_size) == (64_000, 16)  # Supp. B.2
-  assert config.stage2.restorer_steps + config.stage2.lora_steps == 32_000 and config.stage2.batch_size == 8  # Supp. B.2
+  assert (
+    config.stage2.restorer_steps + config.stage2.lora_steps == 32_000 and config.stage2.batch_size == 8
+  )  # Supp. B.2
   assert config.stage2.alternate_steps == 10  # Supp. B.2
   assert config.foundation.name.startswith('dinov2')  # Supp. Table 5
   assert load('uhd4').data.tasks == ('low_light', 'haze', 'blur', 'noise15', 'noise25', 'noise50')  # Table 1
@@ -60,14 +69,28 @@ def test_the_papers_constants():
 
 
 def test_no_key_is_dead(tmp_path, tiny_config):
-  """Every key of the sections that are not splatted into a typed constructor appears in the code that reads that section."""
+  """Every key of the sections that are not splatted into a typed constructor appears in the code that reads that
+  section.
+  """
   source = {path: path.read_text() for path in (ROOT / 'lh_jax').rglob('*.py')}
   text = '\n'.join(source.values())
   for section in ('data', 'train', 'evaluate', 'restore'):
     for key in tiny_config[section]:
       assert f'.{key}' in text or f"['{key}']" in text, f'{section}.{key} is read nowhere'
   # The other sections are splatted: an unknown key is a TypeError.
-  for section in ('vae', 'restorer', 'lora', 'discriminator', 'losses', 'pdps', 'stage1', 'stage2', 'mesh', 'optim.restorer', 'optim.stage1'):
+  for section in (
+    'vae',
+    'restorer',
+    'lora',
+    'discriminator',
+    'losses',
+    'pdps',
+    'stage1',
+    'stage2',
+    'mesh',
+    'optim.restorer',
+    'optim.stage1',
+  ):
     config = tiny_config.copy_and_resolve_references()
     with config.unlocked():
       config.update_from_flattened_dict({f'{section}.no_such_key': 1})

@@ -57,7 +57,9 @@ def test_degraded_versions_depend_on_name_and_task_alone():
 
 
 def test_table_says_where_nothing_improved():
-  row = {'task': 'a', 'images': 1} | {f'{m}_rgb_{c}': v for c, v in zip(evaluate.COLUMNS, (20.0, 19.0, 30.0)) for m in ('psnr', 'ssim')}
+  row = {'task': 'a', 'images': 1} | {
+    f'{m}_rgb_{c}': v for c, v in zip(evaluate.COLUMNS, (20.0, 19.0, 30.0)) for m in ('psnr', 'ssim')
+  }
   better = row | {'task': 'b', 'psnr_rgb_restored': 25.0}
   lines = evaluate.table([row, better]).splitlines()
   assert lines[2].endswith('| -1.00 (no improvement) |') and lines[3].endswith('| +5.00 |')

@@ -86,17 +86,17 @@ def test_dtypes(workdir):
 
 
 @pytest.mark.parametrize(
-    'image, options, message',
-    [
-        (np.zeros((8, 8), np.uint8), {}, r'shape \(H, W, 3\), got \(8, 8\)'),
-        (np.zeros((8, 8, 4), np.uint8), {}, r'shape \(H, W, 3\)'),
-        (np.zeros((0, 8, 3), np.uint8), {}, r'shape \(H, W, 3\)'),
-        (np.zeros((8, 8, 3), np.int32), {}, 'uint8, uint16 or float32, got int32'),
-        (np.full((8, 8, 3), 2.0, np.float32), {}, r'must lie in \[0, 1\], got values from 2.0'),
-        (np.full((8, 8, 3), np.nan, np.float32), {}, r'must lie in \[0, 1\]'),
-        (np.zeros((8, 8, 3), np.uint8), {'alpha': 1.5}, r'alpha must lie in \[0, 1\], got 1.5'),
-        (np.zeros((8, 8, 3), np.uint8), {'tile': '512'}, "Unknown tile '512'; known: auto, full"),
-    ],
+  'image, options, message',
+  [
+    (np.zeros((8, 8), np.uint8), {}, r'shape \(H, W, 3\), got \(8, 8\)'),
+    (np.zeros((8, 8, 4), np.uint8), {}, r'shape \(H, W, 3\)'),
+    (np.zeros((0, 8, 3), np.uint8), {}, r'shape \(H, W, 3\)'),
+    (np.zeros((8, 8, 3), np.int32), {}, 'uint8, uint16 or float32, got int32'),
+    (np.full((8, 8, 3), 2.0, np.float32), {}, r'must lie in \[0, 1\], got values from 2.0'),
+    (np.full((8, 8, 3), np.nan, np.float32), {}, r'must lie in \[0, 1\]'),
+    (np.zeros((8, 8, 3), np.uint8), {'alpha': 1.5}, r'alpha must lie in \[0, 1\], got 1.5'),
+    (np.zeros((8, 8, 3), np.uint8), {'tile': '512'}, "Unknown tile '512'; known: auto, full"),
+  ],
 )
 def test_bad_images_and_options(restorer, image, options, message):
   with pytest.raises(ValueError, match=message):
@@ -118,5 +118,5 @@ def test_stage1_alone_is_no_restorer(tmp_path, workdir):
 
 def test_public_names():
   assert lh_jax.__all__ == ['Restorer', '__version__']
-  with pytest.raises(AttributeError, match='Resorer'):
+  with pytest.raises(AttributeError, match="has no attribute 'Resorer'"):
     lh_jax.Resorer

@@ -15,7 +15,9 @@ def test_kl_closed_form():
   mean, logvar = jnp.ones((3, 2, 2, 2)), jnp.zeros((3, 2, 2, 2))
   assert float(losses.kl_divergence(mean, logvar)) == pytest.approx(4.0)
   assert float(losses.kl_divergence(jnp.zeros_like(mean), logvar)) == 0.0
-  assert float(losses.kl_divergence(jnp.zeros_like(mean), logvar + 1.0)) == pytest.approx(8 * 0.5 * (np.e - 2.0), rel=1e-6)
+  assert float(losses.kl_divergence(jnp.zeros_like(mean), logvar + 1.0)) == pytest.approx(
+    8 * 0.5 * (np.e - 2.0), rel=1e-6
+  )
 
 
 def test_cosine_distance():
@@ -35,7 +37,10 @@ def test_distances_vanish_on_equal_features_and_have_finite_gradients(name):
 
 
 def test_vavae_margins():
-  """Two tokens at right angles against two equal ones: cosines 1 and 0, similarity matrices differ by 1 off the diagonal."""
+  """Two tokens at right angles against two equal ones.
+
+  Cosines 1 and 0, similarity matrices differ by 1 off the diagonal.
+  """
   features = jnp.asarray([[[[1.0, 0.0], [1.0, 0.0]]]])
   projected = jnp.asarray([[[[1.0, 0.0], [0.0, 1.0]]]])
   expected = np.mean([0.0, 0.5]) + np.mean([0.0, 0.75, 0.75, 0.0])
@@ -54,11 +59,18 @@ def test_gan_losses():
 
 def settings(**changes):
   return dataclasses.replace(
-      losses.LossSettings(
-          invariance=0.8, invariance_distance='cosine', equivariance=0.6, equivariance_scales=(0.5,), hf_cutoff=0.25,
-          hf_fidelity=1.0, gan=0.1, gan_kind='vanilla', phf_fidelity=1.0,
-      ),
-      **changes,
+    losses.LossSettings(
+      invariance=0.8,
+      invariance_distance='cosine',
+      equivariance=0.6,
+      equivariance_scales=(0.5,),
+      hf_cutoff=0.25,
+      hf_fidelity=1.0,
+      gan=0.1,
+      gan_kind='vanilla',
+      phf_fidelity=1.0,
+    ),
+    **changes,
   )
 
 

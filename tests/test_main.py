@@ -11,7 +11,15 @@ import pytest
 
 def start(*arguments, cwd=ROOT, timeout=300):
   environment = os.environ | {'PYTHONPATH': str(ROOT), 'XLA_FLAGS': '', 'JAX_PLATFORMS': 'cpu'}
-  return subprocess.run([sys.executable, '-m', *arguments], capture_output=True, text=True, cwd=cwd, env=environment, timeout=timeout, check=False)
+  return subprocess.run(
+    [sys.executable, '-m', *arguments],
+    capture_output=True,
+    text=True,
+    cwd=cwd,
+    env=environment,
+    timeout=timeout,
+    check=False,
+  )
 
 
 def test_help():
@@ -25,16 +33,19 @@ def test_help():
 
 
 @pytest.mark.parametrize(
-    'arguments, message',
-    [
-        (['--config=configs/quickstart.py', '--workdir=W', '--config.stage1.stepz=3'], 'Did you mean'),
-        (['--config=configs/nowhere.py', '--workdir=W'], 'nowhere.py'),
-        (['--config=configs/quickstart.py'], 'workdir'),
-        (['--config=configs/quickstart.py', '--workdir=W', '--mode=dance'], 'dance'),
-        (['--config=configs/quickstart.py', '--workdir=W', 'stray'], 'Unexpected arguments'),
-        (['--config=configs/quickstart.py', '--workdir=W', '--mode=evaluate'], 'W holds no export'),
-        (['--config=configs/quickstart.py', '--workdir=W', '--config.data.source=folder', '--config.data.path=/nowhere'], '/nowhere'),
-    ],
+  'arguments, message',
+  [
+    (['--config=configs/quickstart.py', '--workdir=W', '--config.stage1.stepz=3'], 'Did you mean'),
+    (['--config=configs/nowhere.py', '--workdir=W'], 'nowhere.py'),
+    (['--config=configs/quickstart.py'], 'workdir'),
+    (['--config=configs/quickstart.py', '--workdir=W', '--mode=dance'], 'dance'),
+    (['--config=configs/quickstart.py', '--workdir=W', 'stray'], 'Unexpected arguments'),
+    (['--config=configs/quickstart.py', '--workdir=W', '--mode=evaluate'], 'W holds no export'),
+    (
+      ['--config=configs/quickstart.py', '--workdir=W', '--config.data.source=folder', '--config.data.path=/nowhere'],
+      '/nowhere',
+    ),
+  ],
 )
 def test_mistakes_end_with_one_clear_line(tmp_path, arguments, message):
   arguments = [argument.replace('=configs/', f'={ROOT}/configs/') for argument in arguments]
@@ -46,5 +57,5 @@ def test_mistakes_end_with_one_clear_line(tmp_path, arguments, message):
 
 def test_importing_main_is_harmless():
   """Flags are defined on import, nothing else happens."""
-  code = "import lh_jax.main"
+  code = 'import lh_jax.main'
   assert subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=False).returncode == 0

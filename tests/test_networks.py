@@ -26,7 +26,9 @@ def model():
   params = jax.jit(networks.init)(jax.random.key(0))
   leaves, tree = jax.tree.flatten(params)
   keys = jax.random.split(jax.random.key(1), len(leaves))
-  jittered = jax.tree.unflatten(tree, [leaf + 0.02 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves)])
+  jittered = jax.tree.unflatten(
+    tree, [leaf + 0.02 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves)]
+  )
   jittered['latent']['std'] = jnp.full_like(jittered['latent']['std'], 0.7)
   return networks, jittered
 
@@ -70,7 +72,9 @@ def test_fresh_stage2_parts_change_nothing(tiny_config):
   networks = networks_lib.build(sections(tiny_config))
   params = jax.jit(networks.init)(jax.random.key(0))
   images = jax.random.uniform(jax.random.key(2), (1, 16, 16, 3))
-  restored, reconstructed = jax.jit(lambda p, x: (networks.restore(p, x, 0.3), networks.reconstruct(p, x)))(params, images)
+  restored, reconstructed = jax.jit(lambda p, x: (networks.restore(p, x, 0.3), networks.reconstruct(p, x)))(
+    params, images
+  )
   np.testing.assert_allclose(restored, reconstructed, atol=1e-4)
 
 

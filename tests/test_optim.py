@@ -10,7 +10,15 @@ import pytest
 from lh_jax import optim
 
 OPTIMIZER = optim.Optimizer(
-    learning_rate=1e-3, final_learning_rate=1e-5, warmup_steps=10, b1=0.9, b2=0.99, weight_decay=0.1, clip_norm=1.0, first_step=100, last_step=210
+  learning_rate=1e-3,
+  final_learning_rate=1e-5,
+  warmup_steps=10,
+  b1=0.9,
+  b2=0.99,
+  weight_decay=0.1,
+  clip_norm=1.0,
+  first_step=100,
+  last_step=210,
 )
 
 
@@ -21,7 +29,10 @@ def test_schedule():
 
 
 def test_first_step_by_hand():
-  """Adam's first update is the gradient's sign; AdamW adds decay; both are scaled by the learning rate of the given step."""
+  """Adam's first update is the gradient's sign.
+
+  AdamW adds decay; both are scaled by the learning rate of the given step.
+  """
   params, grads = {'w': jnp.asarray([2.0, -2.0])}, {'w': jnp.asarray([0.1, -0.3])}
   updated, _, metrics = OPTIMIZER.update(grads, OPTIMIZER.init(params), params, step=110)
   np.testing.assert_allclose(updated['w'], [2.0 - 1e-3 * (1.0 + 0.2), -2.0 + 1e-3 * (1.0 + 0.2)], rtol=1e-6)
@@ -45,18 +56,20 @@ def test_equals_optax_adamw_with_clipping():
 def test_no_clipping():
   optimizer = dataclasses.replace(OPTIMIZER, clip_norm=0.0)
   params = {'w': jnp.asarray([1.0])}
-  assert np.isfinite(optimizer.update({'w': jnp.asarray([1e9])}, optimizer.init(params), params, step=110)[0]['w']).all()
+  assert np.isfinite(
+    optimizer.update({'w': jnp.asarray([1e9])}, optimizer.init(params), params, step=110)[0]['w']
+  ).all()
 
 
 @pytest.mark.parametrize(
-    'change, message',
-    [
-        ({'warmup_steps': 0.1}, 'warmup_steps counts steps: it must be an integer >= 0, got 0.1'),
-        ({'warmup_steps': -1}, 'warmup_steps'),
-        ({'b2': 1.0}, r'b2 must lie in \[0, 1\), got 1.0'),
-        ({'learning_rate': -1e-3}, 'learning_rate must be a finite number >= 0'),
-        ({'clip_norm': float('nan')}, 'clip_norm must be a finite number >= 0, got nan'),
-    ],
+  'change, message',
+  [
+    ({'warmup_steps': 0.1}, 'warmup_steps counts steps: it must be an integer >= 0, got 0.1'),
+    ({'warmup_steps': -1}, 'warmup_steps'),
+    ({'b2': 1.0}, r'b2 must lie in \[0, 1\), got 1.0'),
+    ({'learning_rate': -1e-3}, 'learning_rate must be a finite number >= 0'),
+    ({'clip_norm': float('nan')}, 'clip_norm must be a finite number >= 0, got nan'),
+  ],
 )
 def test_errors(change, message):
   with pytest.raises(ValueError, match=message):

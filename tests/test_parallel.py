@@ -31,7 +31,15 @@ def test_state_shardings():
   """The largest axis that divides goes over 'fsdp'; small arrays and those that do not divide stay whole."""
   mesh = parallel.make_mesh(fsdp=4)
   shape = lambda *sides: jax.ShapeDtypeStruct(sides, jnp.float32)
-  tree = {'kernel': shape(3, 3, 16, 64), 'tall': shape(128, 64), 'odd': shape(3, 3, 15, 63), 'small': shape(8,), 'step': shape()}
+  tree = {
+    'kernel': shape(3, 3, 16, 64),
+    'tall': shape(128, 64),
+    'odd': shape(3, 3, 15, 63),
+    'small': shape(
+      8,
+    ),
+    'step': shape(),
+  }
   specs = jax.tree.map(lambda s: s.spec, parallel.state_shardings(mesh, tree))
   assert specs == {'kernel': P(None, None, None, 'fsdp'), 'tall': P('fsdp'), 'odd': P(), 'small': P(), 'step': P()}
   lower = parallel.state_shardings(mesh, tree, min_size=8)

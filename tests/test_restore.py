@@ -67,18 +67,18 @@ def test_a_bad_file_is_named_and_the_others_are_written(photographs, tmp_path, m
 
 
 @pytest.mark.parametrize(
-    'arguments, message',
-    [
-        (['nowhere.png', '-o', 'x.png'], 'nowhere.png does not exist'),
-        (['IN', '-o', 'IN/out'], 'lies in the input folder'),
-        (['IN/a.png', 'IN/sub/c.png', '-o', 'x.png'], '2 inputs cannot be written to the one file'),
-        (['EMPTY', '-o', 'out'], 'EMPTY'),
-        (['IN/a.png', 'IN/a.png', '-o', 'out'], 'Several inputs would be written to'),
-        (['IN/a.png', '-o', 'x.png', '--alpha', '2'], r'2 is not in \[0, 1\]'),
-        (['IN/a.png', '-o', 'x.png', '--tile', '512'], 'invalid choice'),
-        (['IN/a.png', '-o', 'x.png', '--checkpoint', 'nowhere'], 'nowhere holds no export'),
-        (['IN/a.png'], 'required: -o/--output'),
-    ],
+  'arguments, message',
+  [
+    (['nowhere.png', '-o', 'x.png'], 'nowhere.png does not exist'),
+    (['IN', '-o', 'IN/out'], 'lies in the input folder'),
+    (['IN/a.png', 'IN/sub/c.png', '-o', 'x.png'], '2 inputs cannot be written to the one file'),
+    (['EMPTY', '-o', 'out'], 'EMPTY'),
+    (['IN/a.png', 'IN/a.png', '-o', 'out'], 'Several inputs would be written to'),
+    (['IN/a.png', '-o', 'x.png', '--alpha', '2'], r'2 is not in \[0, 1\]'),
+    (['IN/a.png', '-o', 'x.png', '--tile', '512'], 'invalid choice'),
+    (['IN/a.png', '-o', 'x.png', '--checkpoint', 'nowhere'], 'nowhere holds no export'),
+    (['IN/a.png'], 'required: -o/--output'),
+  ],
 )
 def test_usage_errors_exit_with_2(photographs, tmp_path, model, capsys, monkeypatch, arguments, message):
   empty = tmp_path / 'EMPTY'

@@ -6,12 +6,13 @@ import pytest
 
 from lh_jax import networks as networks_lib
 from lh_jax import parallel
-from lh_jax import train
 from lh_jax.stages import build
+from lh_jax.stages import prepare
 
 STEPS = 3
 CASES = [('stage1', 'scale_0.5'), ('stage2', 'restorer'), ('stage2', 'encoder_lora'), ('stage2', 'decoder_lora')]
-# Sums over the batch are taken in another order on other meshes, and Adam turns tiny gradients into steps of the learning rate's size.
+# Sums over the batch are taken in another order on other meshes, and Adam turns tiny gradients into steps of the
+# learning rate's size.
 TOLERANCE = {'rtol': 1e-3, 'atol': 5e-5}
 
 
@@ -25,15 +26,15 @@ def run(config, stage_name, phase, mesh):
   shardings = parallel.state_shardings(mesh, shapes, min_size=64)
   state = jax.jit(stage.init, out_shardings=shardings)(jax.random.key(0))
   frozen = parallel.put(frozen, jax.tree.map(lambda _: parallel.replicated(mesh), frozen))
-  prepare = jax.jit(
-      train.make_prepare(tasks=('low_light', 'noise25'), severity=(0.2, 1.0), seed=0, stream='test', mesh=mesh),
-      out_shardings=parallel.batch_sharding(mesh),
+  prepared = jax.jit(
+    prepare.make(tasks=('low_light', 'noise25'), severity=(0.2, 1.0), seed=0, stream='test', mesh=mesh),
+    out_shardings=parallel.batch_sharding(mesh),
   )
   step = jax.jit(stage.steps[phase], donate_argnums=0, out_shardings=(shardings, parallel.replicated(mesh)))
   rng, metrics = np.random.default_rng(0), []
   for _ in range(STEPS):
     host = {'clean': rng.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8), 'task': np.arange(8, dtype=np.int32) % 2}
-    state, values = step(state, frozen, prepare(parallel.put_batch(host, mesh), state.step))
+    state, values = step(state, frozen, prepared(parallel.put_batch(host, mesh), state.step))
     metrics.append(jax.device_get(values))
   return shardings, state, metrics
 
@@ -51,4 +52,6 @@ def test_eight_devices_equal_one(tiny_config, stage, phase):
       assert one.keys() == eight.keys()
       for name in one:
         np.testing.assert_allclose(eight[name], one[name], rtol=2e-3, atol=1e-5, err_msg=name)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(np.asarray(a), np.asarray(b), **TOLERANCE), state.params, single.params)
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(np.asarray(a), np.asarray(b), **TOLERANCE), state.params, single.params
+    )

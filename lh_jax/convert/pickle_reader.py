@@ -27,8 +27,13 @@ class RestrictedUnpickler(pickle.Unpickler):
     load_storage: called with a persistent id; None refuses them.
   """
 
-  def __init__(self, file: io.BufferedIOBase, *, allowed: Mapping[tuple[str, str], Any],
-               load_storage: Callable[[Any], Any] | None = None):
+  def __init__(
+    self,
+    file: io.BufferedIOBase,
+    *,
+    allowed: Mapping[tuple[str, str], Any],
+    load_storage: Callable[[Any], Any] | None = None,
+  ):
     super().__init__(file)
     self.allowed = allowed
     self.load_storage = load_storage
@@ -36,8 +41,9 @@ class RestrictedUnpickler(pickle.Unpickler):
   def find_class(self, module: str, name: str) -> Any:
     """Returns the stand-in of a global, or refuses it."""
     if (module, name) not in self.allowed:
-      raise pickle.UnpicklingError(f'it refers to {module}.{name}, which plain weights have no use for; '
-                                   'refused without executing it')
+      raise pickle.UnpicklingError(
+        f'it refers to {module}.{name}, which plain weights have no use for; refused without executing it'
+      )
     return self.allowed[module, name]
 
   def persistent_load(self, pid: Any) -> Any:
@@ -109,10 +115,10 @@ class _MakeDtype:
 
 
 _NUMPY_GLOBALS = {
-    ('numpy.core.multiarray', '_reconstruct'): _MakeArray(),
-    ('numpy._core.multiarray', '_reconstruct'): _MakeArray(),
-    ('numpy', 'dtype'): _MakeDtype(),
-    ('numpy', 'ndarray'): 'numpy.ndarray',
+  ('numpy.core.multiarray', '_reconstruct'): _MakeArray(),
+  ('numpy._core.multiarray', '_reconstruct'): _MakeArray(),
+  ('numpy', 'dtype'): _MakeDtype(),
+  ('numpy', 'ndarray'): 'numpy.ndarray',
 }
 
 

@@ -18,16 +18,16 @@ from lh_jax.convert import pickle_reader
 
 # numpy has no bfloat16: its bits are read as uint16 and widened.
 _STORAGES = {
-    'FloatStorage': 'float32',
-    'DoubleStorage': 'float64',
-    'HalfStorage': 'float16',
-    'BFloat16Storage': 'bfloat16',
-    'LongStorage': 'int64',
-    'IntStorage': 'int32',
-    'ShortStorage': 'int16',
-    'CharStorage': 'int8',
-    'ByteStorage': 'uint8',
-    'BoolStorage': 'bool',
+  'FloatStorage': 'float32',
+  'DoubleStorage': 'float64',
+  'HalfStorage': 'float16',
+  'BFloat16Storage': 'bfloat16',
+  'LongStorage': 'int64',
+  'IntStorage': 'int32',
+  'ShortStorage': 'int16',
+  'CharStorage': 'int8',
+  'ByteStorage': 'uint8',
+  'BoolStorage': 'bool',
 }
 
 
@@ -49,8 +49,10 @@ def read_pth(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
   if not path.is_file():
     raise FileNotFoundError(f'{path}: no such file.')
   if not zipfile.is_zipfile(path):
-    raise ValueError(f'{path}: not a whole PyTorch zip file. It may be truncated, or in the format of torch < 1.6: '
-                     'fetch it again, or load and save it with a newer torch.')
+    raise ValueError(
+      f'{path}: not a whole PyTorch zip file. It may be truncated, or in the format of torch < 1.6: '
+      'fetch it again, or load and save it with a newer torch.'
+    )
   try:
     with zipfile.ZipFile(path) as archive:
       state = _read_archive(archive)
@@ -101,8 +103,9 @@ class _RebuildTensor:
 
   __slots__ = ()
 
-  def __call__(self, storage: np.ndarray, offset: int, shape: tuple[int, ...], strides: tuple[int, ...],
-               *unused: Any) -> np.ndarray:
+  def __call__(
+    self, storage: np.ndarray, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *unused: Any
+  ) -> np.ndarray:
     values = [offset, *shape, *strides]
     if len(shape) != len(strides) or not all(isinstance(value, int) and value >= 0 for value in values):
       raise ValueError(f'a tensor has offset {offset}, shape {shape} and strides {strides}')
@@ -110,7 +113,8 @@ class _RebuildTensor:
     if 0 not in shape and last >= storage.size:
       raise ValueError(f'a tensor of shape {shape} reaches beyond its storage of {storage.size} numbers')
     view = np.lib.stride_tricks.as_strided(
-        storage[offset:], shape, [stride * storage.itemsize for stride in strides], writeable=False)
+      storage[offset:], shape, [stride * storage.itemsize for stride in strides], writeable=False
+    )
     return view.copy()
 
 
@@ -124,8 +128,8 @@ class _RebuildParameter:
 
 
 _GLOBALS = {
-    ('collections', 'OrderedDict'): collections.OrderedDict,
-    ('torch._utils', '_rebuild_tensor_v2'): _RebuildTensor(),
-    ('torch._utils', '_rebuild_parameter'): _RebuildParameter(),
-    **{('torch', name): dtype for name, dtype in _STORAGES.items()},
+  ('collections', 'OrderedDict'): collections.OrderedDict,
+  ('torch._utils', '_rebuild_tensor_v2'): _RebuildTensor(),
+  ('torch._utils', '_rebuild_parameter'): _RebuildParameter(),
+  **{('torch', name): dtype for name, dtype in _STORAGES.items()},
 }

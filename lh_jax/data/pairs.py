@@ -51,8 +51,10 @@ def _match(parent: Path, *, task: str | None) -> tuple[list[Item], list[str]]:
   if clean_half is None:
     return [], [f'{parent.name}: no folder of clean images ({", ".join(CLEAN_FOLDERS)})']
   if degraded_half is None and task is None:
-    return [], [f'{parent.name}: no folder of degraded images ({", ".join(DEGRADED_FOLDERS)}); for clean images alone '
-                'use data.source=folder']
+    return [], [
+      f'{parent.name}: no folder of degraded images ({", ".join(DEGRADED_FOLDERS)}); for clean images alone '
+      'use data.source=folder'
+    ]
   clean, problems = _by_stem(clean_half)
   degraded = {}
   if degraded_half is not None:
@@ -65,8 +67,17 @@ def _match(parent: Path, *, task: str | None) -> tuple[list[Item], list[str]]:
     problems.append(f'{parent.name}/{clean_half.name}: holds no image')
   prefix = '' if task is None else f'{task}/'
   both = [stem for stem in clean if degraded_half is None or stem in degraded]
-  return [Item(name=prefix + clean[stem].relative_to(clean_half).as_posix(), height=0, width=0, clean=clean[stem],
-               degraded=degraded.get(stem), task=task) for stem in both], problems
+  return [
+    Item(
+      name=prefix + clean[stem].relative_to(clean_half).as_posix(),
+      height=0,
+      width=0,
+      clean=clean[stem],
+      degraded=degraded.get(stem),
+      task=task,
+    )
+    for stem in both
+  ], problems
 
 
 def without_level(task: str) -> str:

@@ -68,8 +68,10 @@ def _candidates(items: Sequence[Item], tasks: Sequence[str]) -> list[np.ndarray]
   labels = {item.task for item in items if item.task is not None}
   known = set(tasks) | {without_level(task) for task in tasks}
   if labels - known:
-    raise ValueError(f'the data set has images for unknown tasks {", ".join(sorted(labels - known))}; data.tasks names '
-                     f'{", ".join(tasks)}')
+    raise ValueError(
+      f'the data set has images for unknown tasks {", ".join(sorted(labels - known))}; data.tasks names '
+      f'{", ".join(tasks)}'
+    )
   # A folder of its own goes before the folder for all levels.
   wanted = [task if task in labels else without_level(task) for task in tasks]
   serving = [np.array([i for i, item in enumerate(items) if item.task in (None, name)], int) for name in wanted]
@@ -135,20 +137,20 @@ def _probabilities(tasks: Sequence[str], task_weights: Sequence[float] | None) -
 
 
 def training_batches(
-    source: Source,
-    *,
-    tasks: Sequence[str],
-    task_weights: Sequence[float] | None = None,
-    batch_size: int,
-    crop_size: int,
-    seed: int,
-    start_step: int = 0,
-    num_steps: int,
-    process_index: int = 0,
-    process_count: int = 1,
-    augment: bool = True,
-    num_threads: int = 8,
-    prefetch: int = 2,
+  source: Source,
+  *,
+  tasks: Sequence[str],
+  task_weights: Sequence[float] | None = None,
+  batch_size: int,
+  crop_size: int,
+  seed: int,
+  start_step: int = 0,
+  num_steps: int,
+  process_index: int = 0,
+  process_count: int = 1,
+  augment: bool = True,
+  num_threads: int = 8,
+  prefetch: int = 2,
 ) -> TrainingBatches:
   """Makes the iterator over this process's slices of batches `start_step` to `num_steps - 1`.
 
@@ -186,14 +188,26 @@ def training_batches(
     raise ValueError(f'need seed >= 0 and 0 <= start_step <= num_steps, got {seed}, {start_step}, {num_steps}')
   if num_threads < 0 or prefetch < 1:
     raise ValueError(f'need data.num_threads >= 0 and data.prefetch >= 1, got {num_threads}, {prefetch}')
-  small = [f'{item.name} ({item.height}x{item.width})' for item in source.items
-           if min(item.height, item.width) < crop_size]
+  small = [
+    f'{item.name} ({item.height}x{item.width})' for item in source.items if min(item.height, item.width) < crop_size
+  ]
   if small:
-    raise ValueError(f'{len(small)} image(s) are smaller than crop_size={crop_size}: {", ".join(small[:20])}; '
-                     'lower the crop_size of the stage or remove them')
-  samples = _Samples(source=source, serving=_candidates(source.items, tasks), probabilities=probabilities,
-                     steps=range(start_step, num_steps), batch_size=batch_size, process_index=process_index,
-                     process_count=process_count, crop_size=crop_size, seed=seed, augment=augment)
+    raise ValueError(
+      f'{len(small)} image(s) are smaller than crop_size={crop_size}: {", ".join(small[:20])}; '
+      'lower the crop_size of the stage or remove them'
+    )
+  samples = _Samples(
+    source=source,
+    serving=_candidates(source.items, tasks),
+    probabilities=probabilities,
+    steps=range(start_step, num_steps),
+    batch_size=batch_size,
+    process_index=process_index,
+    process_count=process_count,
+    crop_size=crop_size,
+    seed=seed,
+    augment=augment,
+  )
   local = samples.local_size
   # Threads work on samples rather than on batches, so that the first batch comes as early as it can.
   options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=prefetch * local if num_threads else 0)

@@ -24,9 +24,9 @@ from lh_jax.data.pairs import pairs
 
 # Colour photographs in scikit-image's wheel; the documentation of skimage.data gives authors and licences.
 EMBEDDED = {
-    # Both halves of the stereo pair show one scene, so they stay in one split.
-    'train': ('astronaut.png', 'coffee.png', 'motorcycle_left.png', 'motorcycle_right.png', 'rocket.jpg'),
-    'test': ('chelsea.png',),
+  # Both halves of the stereo pair show one scene, so they stay in one split.
+  'train': ('astronaut.png', 'coffee.png', 'motorcycle_left.png', 'motorcycle_right.png', 'rocket.jpg'),
+  'test': ('chelsea.png',),
 }
 
 
@@ -48,13 +48,17 @@ def embedded(*, split: str = 'train', cache_gib: float = 1.0) -> Source:
     raise ValueError(f'unknown split {split!r} of the embedded photographs; known: {", ".join(EMBEDDED)}')
   spec = importlib.util.find_spec('skimage')  # finds the package without importing it
   if spec is None:
-    raise FileNotFoundError('the embedded photographs are read from the package scikit-image, which is not installed: '
-                            'pip install scikit-image, or choose another data.source')
+    raise FileNotFoundError(
+      'the embedded photographs are read from the package scikit-image, which is not installed: '
+      'pip install scikit-image, or choose another data.source'
+    )
   folder_path = Path(next(iter(spec.submodule_search_locations)), 'data')
   missing = [name for name in EMBEDDED[split] if not (folder_path / name).is_file()]
   if missing:
-    raise FileNotFoundError(f'scikit-image at {str(folder_path)!r} lacks the photographs {", ".join(missing)}: '
-                            'reinstall scikit-image from its wheel, or choose another data.source')
+    raise FileNotFoundError(
+      f'scikit-image at {str(folder_path)!r} lacks the photographs {", ".join(missing)}: '
+      'reinstall scikit-image from its wheel, or choose another data.source'
+    )
   items, problems = sized([Item(name=name, height=0, width=0, clean=folder_path / name) for name in EMBEDDED[split]])
   raise_problems(f'data folder {str(folder_path)!r}', problems)
   return from_files(items, cache_gib=cache_gib)
@@ -112,13 +116,13 @@ SOURCES = ('embedded', 'folder', 'pairs', 'dead_leaves')
 
 
 def build(
-    name: str,
-    *,
-    path: str | Path = '',
-    split: str = 'train',
-    tasks: Sequence[str] | None = None,
-    cache_gib: float = 4.0,
-    painted: Mapping[str, int] | None = None,
+  name: str,
+  *,
+  path: str | Path = '',
+  split: str = 'train',
+  tasks: Sequence[str] | None = None,
+  cache_gib: float = 4.0,
+  painted: Mapping[str, int] | None = None,
 ) -> Source:
   """Makes the source called `name` from the options of a config section.
 

@@ -35,11 +35,12 @@ def random_crop(rng: np.random.Generator, arrays: Mapping[str, np.ndarray], *, s
   """
   height, width = _common_size(arrays)
   if min(height, width) < size:
-    raise ValueError(f'image of {height}x{width} pixels is smaller than the crop of {size}; '
-                     'lower the crop_size of the stage')
+    raise ValueError(
+      f'image of {height}x{width} pixels is smaller than the crop of {size}; lower the crop_size of the stage'
+    )
   top = int(rng.integers(height - size + 1))
   left = int(rng.integers(width - size + 1))
-  return {name: array[top:top + size, left:left + size] for name, array in arrays.items()}
+  return {name: array[top : top + size, left : left + size] for name, array in arrays.items()}
 
 
 def random_dihedral(rng: np.random.Generator, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

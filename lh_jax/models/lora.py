@@ -1,15 +1,16 @@
 """LoRA on convolutions, as arithmetic on parameters.
 
-The high-frequency branches (FHF-LoRA in the encoder, PHF-LoRA in the decoder; Sec. 3.3, Eqs. 8 and 9) add a rank-r correction to every convolution of
-at least `min_kernel` pixels. A branch B(A x), with A a k x k convolution C_in -> r and B a 1 x 1 convolution r -> C_out, is the same linear
-map as one k x k kernel
+The high-frequency branches (FHF-LoRA in the encoder, PHF-LoRA in the decoder; Sec. 3.3, Eqs. 8 and 9) add a rank-r
+correction to every convolution of at least `min_kernel` pixels. A branch B(A x), with A a k x k convolution C_in -> r
+and B a 1 x 1 convolution r -> C_out, is the same linear map as one k x k kernel
 
   dW[h, w, i, o] = (alpha / r) * sum_r A[h, w, i, r] B[r, o],
 
-so the adapted network is the plain network at parameters W + scale * dW: `merge` is the paper's phi* + alpha dphi and psi* + (1 - alpha) dpsi, it costs nothing at
-run time, and `scale` may be traced.
+so the adapted network is the plain network at parameters W + scale * dW: `merge` is the paper's phi* + alpha dphi and
+psi* + (1 - alpha) dpsi, it costs nothing at run time, and `scale` may be traced.
 
-A LoRA tree mirrors the parameter tree: where that has a 'kernel', this has {'down': A (k, k, C_in, r), 'up': B (r, C_out)}.
+A LoRA tree mirrors the parameter tree: where that has a 'kernel', this has {'down': A (k, k, C_in, r), 'up': B (r,
+C_out)}.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ def targets(params: Params, *, min_kernel: int = 3) -> dict[tuple[str, ...], tup
   """
   flat = traverse_util.flatten_dict(params)
   found = {
-      path[:-1]: value.shape for path, value in flat.items() if path[-1] == 'kernel' and value.ndim == 4 and min(value.shape[:2]) >= min_kernel
+    path[:-1]: value.shape
+    for path, value in flat.items()
+    if path[-1] == 'kernel' and value.ndim == 4 and min(value.shape[:2]) >= min_kernel
   }
   if not found:
     raise ValueError(f'No convolution has a kernel of at least lora.min_kernel={min_kernel} pixels; lower it.')
@@ -79,7 +82,9 @@ def merge(params: Params, lora: Params, scale: float | jax.Array, *, alpha: floa
   branches = traverse_util.flatten_dict(lora)
   for path in sorted({path[:-1] for path in branches}):
     if (*path, 'kernel') not in flat:
-      raise ValueError(f'LoRA adapts {"/".join(path)}, which these parameters do not have: it belongs to another model.')
+      raise ValueError(
+        f'LoRA adapts {"/".join(path)}, which these parameters do not have: it belongs to another model.'
+      )
     down, up = branches[*path, 'down'], branches[*path, 'up']
     correction = (alpha / down.shape[-1]) * jnp.einsum('hwir,ro->hwio', down, up)
     flat[*path, 'kernel'] = flat[*path, 'kernel'] + scale * correction

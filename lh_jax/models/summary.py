@@ -1,7 +1,7 @@
 """Sizes of networks, computed from the networks themselves: parameters and multiply-adds.
 
-Multiply-adds are counted as the field's tools do (thop): every convolution and dense layer costs its kernel's size per output position. Norms,
-activations, FFTs and products of activations cost nothing.
+Multiply-adds are counted as the field's tools do (thop): every convolution and dense layer costs its kernel's size per
+output position. Norms, activations, FFTs and products of activations cost nothing.
 """
 
 from __future__ import annotations

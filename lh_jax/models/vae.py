@@ -1,13 +1,16 @@
 """LH-VAE: a convolutional variational autoencoder whose encoder and decoder are local.
 
-Images are (B, H, W, 3) float32 RGB in [0, 1]; H and W must be multiples of the VAE's `factor` f. The encoder returns the moments of
-q(z | x), each (B, H/f, W/f, C_z); the decoder maps z back to (B, H, W, 3), unclipped. There is no path around z.
+Images are (B, H, W, 3) float32 RGB in [0, 1]; H and W must be multiples of the VAE's `factor` f. The encoder returns
+the moments of q(z | x), each (B, H/f, W/f, C_z); the decoder maps z back to (B, H, W, 3), unclipped. There is no path
+around z.
 
-The paper fixes f and C_z (VAE1: f = 32, C_z = 8, KL 1e-4; VAE2 and LH-VAE: f = 8, C_z = 32, KL 1e-8) and the whole model's budget (1.2 M parameters,
-3.6 G multiply-adds at 256 x 256), not the body. The authors' earlier code uses Fourier blocks, transposed attention and GroupNorm, whose global
-statistics make a 4K image differ from its tiles. Here every operation is a convolution or a per-pixel norm, so both halves tile and shard exactly. Most presets
-start with a space-to-depth stem: equal multiply-adds at half the resolution are faster on every backend and halve the largest activation. Down- and
-up-sampling carry parameter-free shortcuts between space and channels (DC-AE, arXiv 2410.10733), here for any integer ratio of channels.
+The paper fixes f and C_z (VAE1: f = 32, C_z = 8, KL 1e-4; VAE2 and LH-VAE: f = 8, C_z = 32, KL 1e-8) and the whole
+model's budget (1.2 M parameters, 3.6 G multiply-adds at 256 x 256), not the body. The authors' earlier code uses
+Fourier blocks, transposed attention and GroupNorm, whose global statistics make a 4K image differ from its tiles. Here
+every operation is a convolution or a per-pixel norm, so both halves tile and shard exactly. Most presets start with a
+space-to-depth stem: equal multiply-adds at half the resolution are faster on every backend and halve the largest
+activation. Down- and up-sampling carry parameter-free shortcuts between space and channels (DC-AE, arXiv 2410.10733),
+here for any integer ratio of channels.
 """
 
 from __future__ import annotations
@@ -50,7 +53,8 @@ class Preset:
   def __post_init__(self):
     if not len(self.channels) == len(self.encoder_blocks) == len(self.decoder_blocks):
       raise ValueError(
-          f'vae.channels {self.channels}, vae.encoder_blocks {self.encoder_blocks} and vae.decoder_blocks {self.decoder_blocks} must have one entry per level.'
+        f'vae.channels {self.channels}, vae.encoder_blocks {self.encoder_blocks} and vae.decoder_blocks '
+        f'{self.decoder_blocks} must have one entry per level.'
       )
 
   @property
@@ -60,35 +64,38 @@ class Preset:
 
 
 _LH = Preset(
-    stem=2, channels=(48, 64, 64), encoder_blocks=(1, 1, 1), decoder_blocks=(2, 2, 1), latent_channels=32, kl_weight=1e-8
+  stem=2, channels=(48, 64, 64), encoder_blocks=(1, 1, 1), decoder_blocks=(2, 2, 1), latent_channels=32, kl_weight=1e-8
 )
 PRESETS = {
-    'lh': _LH,
-    # VAE2, the "reconstructing" VAE of the paper's Sec. 3: LH-VAE's body; what differs is how stage 1 trains it.
-    'vae2': _LH,
-    # VAE1, the "generalising" VAE: the same recipe down to f = 32.
-    'vae1': Preset(
-        stem=2,
-        channels=(48, 64, 64, 64, 64),
-        encoder_blocks=(1, 1, 1, 1, 1),
-        decoder_blocks=(2, 2, 1, 1, 1),
-        latent_channels=8,
-        kl_weight=1e-4,
-    ),
-    # The stem-less twin of `lh`, kept for comparison, and the fastest one.
-    'lh_conv': dataclasses.replace(
-        _LH, stem=1, channels=(16, 32, 64, 64), encoder_blocks=(2, 1, 1, 1), decoder_blocks=(2, 2, 2, 1)
-    ),
-    'lh_fast': dataclasses.replace(_LH, stem=4, channels=(96, 64), encoder_blocks=(2, 1), decoder_blocks=(2, 1)),
-    # For tests.
-    'tiny': dataclasses.replace(
-        _LH, stem=2, channels=(8, 8, 16), encoder_blocks=(1, 1, 1), decoder_blocks=(1, 1, 1), latent_channels=8
-    ),
+  'lh': _LH,
+  # VAE2, the "reconstructing" VAE of the paper's Sec. 3: LH-VAE's body; what differs is how stage 1 trains it.
+  'vae2': _LH,
+  # VAE1, the "generalising" VAE: the same recipe down to f = 32.
+  'vae1': Preset(
+    stem=2,
+    channels=(48, 64, 64, 64, 64),
+    encoder_blocks=(1, 1, 1, 1, 1),
+    decoder_blocks=(2, 2, 1, 1, 1),
+    latent_channels=8,
+    kl_weight=1e-4,
+  ),
+  # The stem-less twin of `lh`, kept for comparison, and the fastest one.
+  'lh_conv': dataclasses.replace(
+    _LH, stem=1, channels=(16, 32, 64, 64), encoder_blocks=(2, 1, 1, 1), decoder_blocks=(2, 2, 2, 1)
+  ),
+  'lh_fast': dataclasses.replace(_LH, stem=4, channels=(96, 64), encoder_blocks=(2, 1), decoder_blocks=(2, 1)),
+  # For tests.
+  'tiny': dataclasses.replace(
+    _LH, stem=2, channels=(8, 8, 16), encoder_blocks=(1, 1, 1), decoder_blocks=(1, 1, 1), latent_channels=8
+  ),
 }
 
 
 class ResBlock(nn.Module):
-  """x + Conv3(SiLU(N(Conv3(SiLU(N(x)))))); the second convolution starts at zero, so the block starts as the identity."""
+  """x + Conv3(SiLU(N(Conv3(SiLU(N(x)))))).
+
+  The second convolution starts at zero, so the block starts as the identity.
+  """
 
   norm: str
   dtype: Any = jnp.float32
@@ -137,7 +144,9 @@ class Encoder(nn.Module):
     p = self.preset
     height, width = images.shape[1:3]
     if height % p.factor or width % p.factor:
-      raise ValueError(f'The encoder takes images whose sides are multiples of {p.factor}, got {height}x{width}: pad them first.')
+      raise ValueError(
+        f'The encoder takes images whose sides are multiples of {p.factor}, got {height}x{width}: pad them first.'
+      )
     x = layers.space_to_depth(images.astype(self.dtype), p.stem)
     x = nn.Conv(p.channels[0], (3, 3), dtype=self.dtype, name='conv_in')(x)
     for level, (channels, blocks) in enumerate(zip(p.channels, p.encoder_blocks)):
@@ -191,8 +200,8 @@ class VAE:
     side = self.preset.factor
     encoder_key, decoder_key = jax.random.split(key)
     return {
-        'encoder': self.encoder.init(encoder_key, jnp.zeros((1, side, side, 3)))['params'],
-        'decoder': self.decoder.init(decoder_key, jnp.zeros((1, 1, 1, self.preset.latent_channels)))['params'],
+      'encoder': self.encoder.init(encoder_key, jnp.zeros((1, side, side, 3)))['params'],
+      'decoder': self.decoder.init(decoder_key, jnp.zeros((1, 1, 1, self.preset.latent_channels)))['params'],
     }
 
   def encode(self, encoder_params: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -217,7 +226,9 @@ def build(*, preset: str, dtype: Any = jnp.float32, **overrides: Any) -> VAE:
   """
   if preset not in PRESETS:
     raise ValueError(f'Unknown vae.preset {preset!r}; known: {sorted(PRESETS)}.')
-  changes = {name: tuple(value) if isinstance(value, list) else value for name, value in overrides.items() if value is not None}
+  changes = {
+    name: tuple(value) if isinstance(value, list) else value for name, value in overrides.items() if value is not None
+  }
   return VAE(dataclasses.replace(PRESETS[preset], **changes), dtype=dtype)
 
 
@@ -237,4 +248,6 @@ def match_channels(x: jax.Array, features: int) -> jax.Array:
     return x.reshape(*x.shape[:-1], features, channels // features).mean(axis=-1)
   if features % channels == 0:
     return jnp.repeat(x, features // channels, axis=-1)
-  raise ValueError(f'The shortcut cannot turn {channels} channels into {features}: one must divide the other; change vae.channels.')
+  raise ValueError(
+    f'The shortcut cannot turn {channels} channels into {features}: one must divide the other; change vae.channels.'
+  )

@@ -59,7 +59,7 @@ def convolve(image: jax.Array, kernel: jax.Array) -> jax.Array:
   channels = jnp.moveaxis(padded, -1, 0)
   spectrum = jnp.fft.rfft2(channels, s=shape) * jnp.fft.rfft2(kernel, s=shape)[None]
   full = jnp.fft.irfft2(spectrum, s=shape)
-  valid = full[:, 2 * reach:2 * reach + height, 2 * reach:2 * reach + width]
+  valid = full[:, 2 * reach : 2 * reach + height, 2 * reach : 2 * reach + width]
   return jnp.moveaxis(valid, 0, -1)
 
 
@@ -157,6 +157,8 @@ def gaussian_blur(images: jax.Array, sigma: jax.Array) -> jax.Array:
     padded = jnp.pad(images, pads, mode='reflect')
     length = images.shape[axis]
     # Shifted multiply-adds: fused into one pass, and far faster on CPU than a depthwise convolution.
-    images = sum(weights[:, tap, None, None, None] * jax.lax.slice_in_dim(padded, tap, tap + length, axis=axis)
-                 for tap in range(GAUSSIAN_TAPS))
+    images = sum(
+      weights[:, tap, None, None, None] * jax.lax.slice_in_dim(padded, tap, tap + length, axis=axis)
+      for tap in range(GAUSSIAN_TAPS)
+    )
   return images

@@ -2,10 +2,11 @@
 
 Contract: an image is float32 RGB (H, W, 3) in [0, 1], display values, 8x8 pixels or more; so is the result. Every
 degradation is a pure function f(key, image, severity) of a scalar severity in [0, 1]: 0 leaves the image, 1 is the
-worst, and with one key the image gets monotonically worse in between; only noise has its strength in its name. Sizes in pixels are those of a photograph at
-full resolution and do not depend on the size of the crop unless it is too small to hold them, so that a model trained
-on crops meets the same weather on whole images. The tasks are those of the paper's settings (Sec. 4.1): low light,
-haze, blur, rain, snow and noise of standard deviation 15, 25 and 50 on the scale 0..255.
+worst, and with one key the image gets monotonically worse in between; only noise has its strength in its name. Sizes in
+pixels are those of a photograph at full resolution and do not depend on the size of the crop unless it is too small to
+hold them, so that a model trained on crops meets the same weather on whole images. The tasks are those of the paper's
+settings (Sec. 4.1): low light, haze, blur, rain, snow and noise of standard deviation 15, 25 and 50 on the scale
+0..255.
 
 The batched primitives (`gaussian_blur`, `gaussian_noise`, and `jpeg` in `ops.jpeg`) take one strength for each image
 and are what the progressive degradation perturbation strategy is built from (Eq. 3).
@@ -27,8 +28,21 @@ from lh_jax.ops.weather import haze
 from lh_jax.ops.weather import rain
 from lh_jax.ops.weather import snow
 
-__all__ = ['DEGRADATIONS', 'TASKS', 'blur', 'degrade', 'degrade_batch', 'gaussian_blur', 'gaussian_noise', 'haze',
-           'identity', 'low_light', 'noise', 'rain', 'snow']
+__all__ = [
+  'DEGRADATIONS',
+  'TASKS',
+  'blur',
+  'degrade',
+  'degrade_batch',
+  'gaussian_blur',
+  'gaussian_noise',
+  'haze',
+  'identity',
+  'low_light',
+  'noise',
+  'rain',
+  'snow',
+]
 
 
 def low_light(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
@@ -88,15 +102,15 @@ def identity(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array
 
 
 DEGRADATIONS = {
-    'low_light': low_light,
-    'haze': haze,
-    'blur': blur,
-    'rain': rain,
-    'snow': snow,
-    'noise15': functools.partial(noise, level=15.0),
-    'noise25': functools.partial(noise, level=25.0),
-    'noise50': functools.partial(noise, level=50.0),
-    'identity': identity,
+  'low_light': low_light,
+  'haze': haze,
+  'blur': blur,
+  'rain': rain,
+  'snow': snow,
+  'noise15': functools.partial(noise, level=15.0),
+  'noise25': functools.partial(noise, level=25.0),
+  'noise50': functools.partial(noise, level=50.0),
+  'identity': identity,
 }
 TASKS = tuple(name for name in DEGRADATIONS if name != 'identity')
 
@@ -112,7 +126,7 @@ def _chosen(tasks: Sequence[str]) -> list:
 
 
 def degrade(
-    key: jax.Array, image: jax.Array, task_id: jax.Array, severity: jax.Array, *, tasks: Sequence[str]
+  key: jax.Array, image: jax.Array, task_id: jax.Array, severity: jax.Array, *, tasks: Sequence[str]
 ) -> jax.Array:
   """Degrades one image by the task with the given number; only that task is computed.
 
@@ -133,7 +147,7 @@ def degrade(
 
 
 def degrade_batch(
-    keys: jax.Array, images: jax.Array, task_ids: jax.Array, severities: jax.Array, *, tasks: Sequence[str]
+  keys: jax.Array, images: jax.Array, task_ids: jax.Array, severities: jax.Array, *, tasks: Sequence[str]
 ) -> jax.Array:
   """Degrades each image of a batch as `degrade` would, one after the other, so that only the chosen tasks are computed.
 

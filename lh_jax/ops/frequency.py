@@ -1,7 +1,7 @@
 """The high-frequency operator HF of Eqs. 8 and 9: an ideal radial high-pass filter on images.
 
-Linear, so HF(a) - HF(b) = HF(a - b), and it always removes the mean. The paper gives neither filter nor cut-off; the authors' release masks
-the centred FFT by radius, with the ratio as a parameter.
+Linear, so HF(a) - HF(b) = HF(a - b), and it always removes the mean. The paper gives neither filter nor cut-off; the
+authors' release masks the centred FFT by radius, with the ratio as a parameter.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import numpy as np
 
 
 def radius(height: int, width: int) -> np.ndarray:
-  """Radial frequency of each rfft2 bin, (height, width // 2 + 1), in units of the Nyquist frequency (1 along an axis, up to sqrt(2) in the corner)."""
+  """Radial frequency of each rfft2 bin, (height, width // 2 + 1), in units of the Nyquist frequency (1 along an axis,
+  up to sqrt(2) in the corner).
+  """
   vertical = np.fft.fftfreq(height)[:, None]
   horizontal = np.fft.rfftfreq(width)[None, :]
   return np.sqrt(vertical**2 + horizontal**2) / 0.5

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 # ITU-T T.81, Tables K.1 and K.2.
-LUMINANCE_TABLE = np.array([
+LUMINANCE_TABLE = np.array(
+  [
     [16, 11, 10, 16, 24, 40, 51, 61],
     [12, 12, 14, 19, 26, 58, 60, 55],
     [14, 13, 16, 24, 40, 57, 69, 56],
@@ -23,7 +24,9 @@ LUMINANCE_TABLE = np.array([
     [24, 35, 55, 64, 81, 104, 113, 92],
     [49, 64, 78, 87, 103, 121, 120, 101],
     [72, 92, 95, 98, 112, 100, 103, 99],
-], np.float32)
+  ],
+  np.float32,
+)
 CHROMINANCE_TABLE = np.full((8, 8), 99, np.float32)
 CHROMINANCE_TABLE[:4, :4] = [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]]
 
@@ -92,17 +95,21 @@ def jpeg(images: jax.Array, quality: jax.Array) -> jax.Array:
   red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
   luma = jnp.round(0.299 * red + 0.587 * green + 0.114 * blue)
   # Chroma is kept around 0 here, without the offset of 128 that makes it unsigned.
-  chroma = [jnp.round(-0.168735892 * red - 0.331264108 * green + 0.5 * blue),
-            jnp.round(0.5 * red - 0.418687589 * green - 0.081312411 * blue)]
+  chroma = [
+    jnp.round(-0.168735892 * red - 0.331264108 * green + 0.5 * blue),
+    jnp.round(0.5 * red - 0.418687589 * green - 0.081312411 * blue),
+  ]
   coarse = [jnp.round(0.25 * (c[:, ::2, ::2] + c[:, 1::2, ::2] + c[:, ::2, 1::2] + c[:, 1::2, 1::2])) for c in chroma]
   luma = _quantize(luma - 128.0, quantization_table(LUMINANCE_TABLE, quality)) + 128.0
   luma = jnp.clip(jnp.round(luma), 0.0, 255.0)
   table = quantization_table(CHROMINANCE_TABLE, quality)
-  blue_difference, red_difference = (
-      _upsample(jnp.clip(jnp.round(_quantize(c, table)), -128.0, 127.0)) for c in coarse)
-  rgb = jnp.stack([
+  blue_difference, red_difference = (_upsample(jnp.clip(jnp.round(_quantize(c, table)), -128.0, 127.0)) for c in coarse)
+  rgb = jnp.stack(
+    [
       luma + 1.402 * red_difference,
       luma - 0.344136286 * blue_difference - 0.714136286 * red_difference,
       luma + 1.772 * blue_difference,
-  ], axis=-1)
+    ],
+    axis=-1,
+  )
   return jnp.clip(jnp.round(rgb[:, :height, :width]), 0.0, 255.0) / 255.0

@@ -22,8 +22,14 @@ from lh_jax.ops.blur import fast_fft_length
 # Each row is one depth: length and width in pixels, drops a megapixel and opacity at severity 1.
 RAIN_LAYERS = ((16.0, 0.6, 2400.0, 0.30), (36.0, 0.8, 800.0, 0.42), (90.0, 1.3, 130.0, 0.50))
 # Radius in pixels, flakes a megapixel and opacity at severity 1, length over width. Near flakes are faster and softer.
-SNOW_LAYERS = ((0.8, 4000.0, 0.80, 1.2), (1.5, 1500.0, 0.93, 1.3), (2.6, 420.0, 0.95, 1.5), (4.5, 90.0, 0.93, 1.7),
-               (8.0, 16.0, 0.85, 1.9), (15.0, 4.0, 0.65, 2.2))
+SNOW_LAYERS = (
+  (0.8, 4000.0, 0.80, 1.2),
+  (1.5, 1500.0, 0.93, 1.3),
+  (2.6, 420.0, 0.95, 1.5),
+  (4.5, 90.0, 0.93, 1.7),
+  (8.0, 16.0, 0.85, 1.9),
+  (15.0, 4.0, 0.65, 2.2),
+)
 _RAIN_SLANT = np.deg2rad(35.0)  # largest angle from the vertical
 _SNOW_SLANT = np.deg2rad(55.0)
 _LAYER_JITTER = np.deg2rad(4.0)  # layers differ a little in direction: wind is not uniform
@@ -82,12 +88,12 @@ def haze(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
 
 
 def _layered_mask(
-    key: jax.Array,
-    height: int,
-    width: int,
-    severity: jax.Array,
-    direction: jax.Array,
-    layers: Sequence[tuple[float, Callable[[jax.Array, jax.Array], jax.Array]]],
+  key: jax.Array,
+  height: int,
+  width: int,
+  severity: jax.Array,
+  direction: jax.Array,
+  layers: Sequence[tuple[float, Callable[[jax.Array, jax.Array], jax.Array]]],
 ) -> jax.Array:
   """Opacity (height, width) in [0, 1) of sparse shapes; each layer is (shapes a megapixel, picture of one shape).
 
@@ -138,7 +144,8 @@ def rain(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
     half = min(length, min(height, width)) / 2
     strength = opacity * (0.5 + 0.5 * severity)
     return lambda along, across: (
-        strength * jnp.clip(1.0 - (along / half) ** 2, 0.0, 1.0) * jnp.exp(-0.5 * (across / thickness) ** 2))
+      strength * jnp.clip(1.0 - (along / half) ** 2, 0.0, 1.0) * jnp.exp(-0.5 * (across / thickness) ** 2)
+    )
 
   layers = [(density, streak(length, thickness, opacity)) for length, thickness, density, opacity in RAIN_LAYERS]
   slant = jax.random.uniform(slant_key, minval=-_RAIN_SLANT, maxval=_RAIN_SLANT)

@@ -1,4 +1,5 @@
-"""The two stages as values. Everything the paper's equations say about training is in this package; the loop in `train.py` knows none of it.
+"""The two stages as values. Everything the paper's equations say about training is in this package; the loop in
+`train.py` knows none of it.
 
 A batch is {'clean', 'degraded'}: float32 (B, H, W, 3) RGB in [0, 1], pixel-aligned.
 """

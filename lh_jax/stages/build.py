@@ -45,14 +45,19 @@ def build(name: str, config: Mapping[str, Any], networks: networks_lib.Networks)
     settings = pdps.PDPS(**config['pdps'])
     model = foundation(config)
     return stage1.make(
-        stage1.Stage1(**section, seed=seed, networks=networks, foundation=model, optimizer=optimizer, pdps=settings, losses=losses)
+      stage1.Stage1(
+        **section, seed=seed, networks=networks, foundation=model, optimizer=optimizer, pdps=settings, losses=losses
+      )
     )
   split, end = section['restorer_steps'], section['restorer_steps'] + section['lora_steps']
-  spans = {name: (split, end) for name in stage2.OPTIMIZERS} | {'restorer': (0, end if section['joint_restorer'] else split)}
+  spans = {name: (split, end) for name in stage2.OPTIMIZERS} | {
+    'restorer': (0, end if section['joint_restorer'] else split)
+  }
   optimizers = {
-      name: optim.Optimizer(**config['optim'][name], first_step=first, last_step=last) for name, (first, last) in spans.items()
+    name: optim.Optimizer(**config['optim'][name], first_step=first, last_step=last)
+    for name, (first, last) in spans.items()
   }
   judge = discriminator.UNetDiscriminator(**config['discriminator'])
   return stage2.make(
-      stage2.Stage2(**section, networks=networks, discriminator=judge, optimizers=optimizers, losses=losses)
+    stage2.Stage2(**section, networks=networks, discriminator=judge, optimizers=optimizers, losses=losses)
   )

@@ -4,8 +4,9 @@
        SynthDeg(I_clean, sev(t))                 with probability p1
        (1 - beta(t)) I_clean + beta(t) I_deg     with probability p2
 
-t in [0, 1] is the progress of training; sev and beta rise with it. The paper gives neither probabilities nor ranges; SynthDeg composes Gaussian blur,
-Gaussian noise and JPEG. The branch is drawn per sample (the authors' release draws one per iteration): the same expectation, less variance.
+t in [0, 1] is the progress of training; sev and beta rise with it. The paper gives neither probabilities nor ranges;
+SynthDeg composes Gaussian blur, Gaussian noise and JPEG. The branch is drawn per sample (the authors' release draws one
+per iteration): the same expectation, less variance.
 """
 
 from __future__ import annotations

@@ -4,9 +4,11 @@
   L_Inv = d(P E(I'), F(I_clean)), I' the PDPS perturbation                (Eqs. 3 and 4)
   L_Eqv = |D(down_s(E(I_clean))) - down_s(I_clean)|_1                     (Eq. 5)
 
-F is a frozen vision foundation model and P a 1 x 1 projection to its width, dropped after the stage; latents are resized to F's token grid. Only L_VAE samples z; the
-other terms use its mean (at KL 1e-8 the difference is negligible). The paper's text and the authors' release differ in what is encoded: variant 'paper' is the above; 'release'
-encodes I' once, and all three terms use that latent, with the clean image as the target. s is drawn per step from a fixed set, one compiled step for each.
+F is a frozen vision foundation model and P a 1 x 1 projection to its width, dropped after the stage; latents are
+resized to F's token grid. Only L_VAE samples z; the other terms use its mean (at KL 1e-8 the difference is negligible).
+The paper's text and the authors' release differ in what is encoded: variant 'paper' is the above; 'release' encodes I'
+once, and all three terms use that latent, with the clean image as the target. s is drawn per step from a fixed set, one
+compiled step for each.
 """
 
 from __future__ import annotations
@@ -70,7 +72,8 @@ class Stage1:
     for scale in (1.0, *self.losses.equivariance_scales):
       if (self.crop_size * scale) % factor or not 0.0 < scale <= 1.0:
         raise ValueError(
-            f'stage1.crop_size={self.crop_size} at scale {scale} is no whole number of latent cells of {factor} px: change stage1.crop_size or losses.equivariance_scales.'
+          f'stage1.crop_size={self.crop_size} at scale {scale} is no whole number of latent cells of {factor} px: '
+          'change stage1.crop_size or losses.equivariance_scales.'
         )
 
   def init(self, key: jax.Array) -> TrainState:
@@ -84,14 +87,16 @@ class Stage1:
       params['projector'] = initializer(projector_key, (channels, self.foundation.channels))
     moments = {'mean': jnp.zeros(channels), 'square': jnp.zeros(channels), 'weight': jnp.zeros(())}
     return TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=params,
-        opt={'stage1': self.optimizer.init(params)},
-        ema={'vae': jax.tree.map(jnp.copy, vae)},
-        stats={'latent': moments},
+      step=jnp.zeros((), jnp.int32),
+      params=params,
+      opt={'stage1': self.optimizer.init(params)},
+      ema={'vae': jax.tree.map(jnp.copy, vae)},
+      stats={'latent': moments},
     )
 
-  def loss(self, params: Any, frozen: Any, clean: jax.Array, perturbed: jax.Array, key: jax.Array, *, scale: float) -> tuple[jax.Array, Any]:
+  def loss(
+    self, params: Any, frozen: Any, clean: jax.Array, perturbed: jax.Array, key: jax.Array, *, scale: float
+  ) -> tuple[jax.Array, Any]:
     """L_Stage1 of one batch: (loss, (metrics, mean of the clean latent))."""
     vae, weights = self.networks.vae, self.losses
     if self.variant == 'paper':
@@ -103,8 +108,8 @@ class Stage1:
       mean_perturbed = mean
     reconstruction = vae.decode(params['vae']['decoder'], vae_lib.sample(key, mean, logvar))
     metrics = {
-        'reconstruction': losses_lib.l1(reconstruction, clean),
-        'kl': losses_lib.kl_divergence(mean, logvar),
+      'reconstruction': losses_lib.l1(reconstruction, clean),
+      'kl': losses_lib.kl_divergence(mean, logvar),
     }
     total = metrics['reconstruction'] + vae.preset.kl_weight * metrics['kl']
     if weights.equivariance:
@@ -122,27 +127,33 @@ class Stage1:
     decoded = self.networks.vae.decode(decoder_params, small)
     return losses_lib.l1(decoded, resize.resize_bilinear(clean, decoded.shape[1:3]))
 
-  def invariance(self, projector: jax.Array, foundation_params: Any, mean_perturbed: jax.Array, clean: jax.Array) -> jax.Array:
+  def invariance(
+    self, projector: jax.Array, foundation_params: Any, mean_perturbed: jax.Array, clean: jax.Array
+  ) -> jax.Array:
     """L_Inv (Eq. 4)."""
     features = jax.lax.stop_gradient(self.foundation.features(foundation_params, clean))
     tokens = resize.resize_bilinear(mean_perturbed, features.shape[1:3])
     projected = jnp.einsum('bhwc,cf->bhwf', tokens, projector)
     return losses_lib.INVARIANCE_DISTANCES[self.losses.invariance_distance](projected, features)
 
-  def step(self, state: TrainState, frozen: Any, batch: stages.Batch, *, scale: float) -> tuple[TrainState, stages.Metrics]:
+  def step(
+    self, state: TrainState, frozen: Any, batch: stages.Batch, *, scale: float
+  ) -> tuple[TrainState, stages.Metrics]:
     """One step of VAE and projection at equivariance scale s."""
     progress = state.step / self.steps
-    perturbed = pdps_lib.perturb(stream_key(self.seed, 'pdps', state.step), batch['clean'], batch['degraded'], progress, self.pdps)
+    perturbed = pdps_lib.perturb(
+      stream_key(self.seed, 'pdps', state.step), batch['clean'], batch['degraded'], progress, self.pdps
+    )
     grad_fn = jax.grad(self.loss, has_aux=True)
     sample_key = stream_key(self.seed, 'posterior', state.step)
     grads, (metrics, mean) = grad_fn(state.params, frozen, batch['clean'], perturbed, sample_key, scale=scale)
     params, opt, optimizer_metrics = self.optimizer.update(grads, state.opt['stage1'], state.params, step=state.step)
     new_state = state.replace(
-        step=state.step + 1,
-        params=params,
-        opt={'stage1': opt},
-        ema={'vae': update_ema(state.ema['vae'], params['vae'], decay=self.ema_decay, step=state.step)},
-        stats={'latent': _update_moments(state.stats['latent'], mean)},
+      step=state.step + 1,
+      params=params,
+      opt={'stage1': opt},
+      ema={'vae': update_ema(state.ema['vae'], params['vae'], decay=self.ema_decay, step=state.step)},
+      stats={'latent': _update_moments(state.stats['latent'], mean)},
     )
     return new_state, {f'stage1/{name}': value for name, value in (metrics | optimizer_metrics).items()}
 
@@ -169,7 +180,11 @@ class Stage1:
 
 
 def _update_moments(moments: Any, mean: jax.Array) -> Any:
-  batch = {'mean': jnp.mean(mean, axis=(0, 1, 2)), 'square': jnp.mean(jnp.square(mean), axis=(0, 1, 2)), 'weight': jnp.ones(())}
+  batch = {
+    'mean': jnp.mean(mean, axis=(0, 1, 2)),
+    'square': jnp.mean(jnp.square(mean), axis=(0, 1, 2)),
+    'weight': jnp.ones(()),
+  }
   return jax.tree.map(lambda average, value: MOMENTS_DECAY * average + (1.0 - MOMENTS_DECAY) * value, moments, batch)
 
 
@@ -180,13 +195,13 @@ def make(stage: Stage1) -> stages.Stage:
     return lambda state, frozen, batch: stage.step(state, frozen, batch, scale=scale)
 
   return stages.Stage(
-      name='stage1',
-      total_steps=stage.steps,
-      batch_size=stage.batch_size,
-      crop_size=stage.crop_size,
-      init=stage.init,
-      steps={f'scale_{scale}': step_at(scale) for scale in stage.losses.equivariance_scales},
-      phase=stage.phase,
-      export=stage.export,
-      preview=stage.preview,
+    name='stage1',
+    total_steps=stage.steps,
+    batch_size=stage.batch_size,
+    crop_size=stage.crop_size,
+    init=stage.init,
+    steps={f'scale_{scale}': step_at(scale) for scale in stage.losses.equivariance_scales},
+    phase=stage.phase,
+    export=stage.export,
+    preview=stage.preview,
   )

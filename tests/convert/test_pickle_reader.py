@@ -30,17 +30,20 @@ def write(path, value, protocol=3):
 @pytest.mark.parametrize('protocol', [3, 4])
 def test_arrays_come_out_exactly(tmp_path, protocol):
   tree = {
-      'a': {'kernel': np.arange(6, dtype=np.float32).reshape(2, 3), 'bias': np.array([1.5, -2.0])},
-      'fortran': np.asfortranarray(np.arange(6, dtype=np.int16).reshape(2, 3)),
-      'big': np.arange(3, dtype='>f4'),
-      'scalar': np.array(3, np.uint8),
-      'flags': np.array([True, False]),
-      'half': np.ones((0, 2), np.float16),
+    'a': {'kernel': np.arange(6, dtype=np.float32).reshape(2, 3), 'bias': np.array([1.5, -2.0])},
+    'fortran': np.asfortranarray(np.arange(6, dtype=np.int16).reshape(2, 3)),
+    'big': np.arange(3, dtype='>f4'),
+    'scalar': np.array(3, np.uint8),
+    'flags': np.array([True, False]),
+    'half': np.ones((0, 2), np.float16),
   }
   read = pickle_reader.read_numpy_pickle(write(tmp_path / 'x', tree, protocol))
   assert list(read) == list(tree)
-  for found, expected in [(read['a']['kernel'], tree['a']['kernel']), (read['a']['bias'], tree['a']['bias']),
-                          *((read[name], tree[name]) for name in list(tree)[1:])]:
+  for found, expected in [
+    (read['a']['kernel'], tree['a']['kernel']),
+    (read['a']['bias'], tree['a']['bias']),
+    *((read[name], tree[name]) for name in list(tree)[1:]),
+  ]:
     assert found.dtype == expected.dtype
     np.testing.assert_array_equal(found, expected)
 
@@ -55,8 +58,9 @@ def test_hostile_pickle_is_refused_without_executing_it(tmp_path):
   assert (tmp_path / 'made').exists()
 
 
-@pytest.mark.parametrize('name', ['builtins\neval', 'numpy\nload', 'numpy.core.multiarray\nfrombuffer',
-                                  'numpy\nndarray.tofile'])
+@pytest.mark.parametrize(
+  'name', ['builtins\neval', 'numpy\nload', 'numpy.core.multiarray\nfrombuffer', 'numpy\nndarray.tofile']
+)
 def test_other_globals_are_refused(tmp_path, name):
   path = tmp_path / 'x'
   path.write_bytes(f'c{name}\n(V1+1\ntR.'.encode())

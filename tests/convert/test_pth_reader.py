@@ -20,8 +20,10 @@ def tensor(*, key='0', count=6, offset=0, shape=(2, 3), strides=(3, 1), storage=
   """Pickle program, in protocol 0, of one tensor as torch.save writes it."""
   integers = lambda values: '(' + ''.join(f'I{value}\n' for value in values) + 't'
   pid = f'(V{kind}\nctorch\n{storage}\nV{key}\nVcpu\nI{count}\ntQ'
-  return (f'ctorch._utils\n_rebuild_tensor_v2\n({pid}I{offset}\n{integers(shape)}{integers(strides)}I00\n'
-          'ccollections\nOrderedDict\n)RtR')
+  return (
+    f'ctorch._utils\n_rebuild_tensor_v2\n({pid}I{offset}\n{integers(shape)}{integers(strides)}I00\n'
+    'ccollections\nOrderedDict\n)RtR'
+  )
 
 
 def state_dict(**tensors):
@@ -46,10 +48,16 @@ def test_file_written_by_torch():
   # torch 2.13.0 wrote it: tests/parity/make_dinov2_golden.py. The first number is its cls_token's.
   state = pth_reader.read_pth(FIXTURES / 'dinov2_tiny.pth')
   assert len(state) == 7 + 2 * 14
-  assert {name: state[name].shape for name in ('cls_token', 'pos_embed', 'patch_embed.proj.weight',
-                                               'blocks.1.attn.qkv.weight', 'blocks.0.ls1.gamma')} == {
-      'cls_token': (1, 1, 8), 'pos_embed': (1, 26, 8), 'patch_embed.proj.weight': (8, 3, 4, 4),
-      'blocks.1.attn.qkv.weight': (24, 8), 'blocks.0.ls1.gamma': (8,)}
+  assert {
+    name: state[name].shape
+    for name in ('cls_token', 'pos_embed', 'patch_embed.proj.weight', 'blocks.1.attn.qkv.weight', 'blocks.0.ls1.gamma')
+  } == {
+    'cls_token': (1, 1, 8),
+    'pos_embed': (1, 26, 8),
+    'patch_embed.proj.weight': (8, 3, 4, 4),
+    'blocks.1.attn.qkv.weight': (24, 8),
+    'blocks.0.ls1.gamma': (8,),
+  }
   assert all(array.dtype == np.float32 and np.isfinite(array).all() for array in state.values())
 
 
@@ -58,8 +66,12 @@ def test_tensor(tmp_path):
 
 
 def test_strided_views_share_a_storage(tmp_path):
-  program = state_dict(transposed=tensor(shape=(3, 2), strides=(1, 3)), tail=tensor(offset=4, shape=(2,), strides=(1,)),
-                       scalar=tensor(offset=5, shape=(), strides=()), none=tensor(shape=(0, 3)))
+  program = state_dict(
+    transposed=tensor(shape=(3, 2), strides=(1, 3)),
+    tail=tensor(offset=4, shape=(2,), strides=(1,)),
+    scalar=tensor(offset=5, shape=(), strides=()),
+    none=tensor(shape=(0, 3)),
+  )
   state = pth_reader.read_pth(write(tmp_path / 'x', program))
   np.testing.assert_array_equal(state['transposed'], [[0, 3], [1, 4], [2, 5]])
   np.testing.assert_array_equal(state['tail'], [4, 5])
@@ -67,8 +79,10 @@ def test_strided_views_share_a_storage(tmp_path):
   assert state['none'].shape == (0, 3)
 
 
-@pytest.mark.parametrize('storage, dtype', [('DoubleStorage', np.float64), ('HalfStorage', np.float16),
-                                            ('LongStorage', np.int64), ('BoolStorage', np.bool_)])
+@pytest.mark.parametrize(
+  'storage, dtype',
+  [('DoubleStorage', np.float64), ('HalfStorage', np.float16), ('LongStorage', np.int64), ('BoolStorage', np.bool_)],
+)
 def test_other_types(tmp_path, storage, dtype):
   values = np.array([0, 1, 1, 0, 1, 1], dtype)
   read = read_one(tmp_path / 'x', (values,), storage=storage)
@@ -78,7 +92,7 @@ def test_other_types(tmp_path, storage, dtype):
 
 def test_bfloat16_is_widened(tmp_path):
   # 1.5 is 0x3fc0 and -2 is 0xc000 in bfloat16.
-  values = np.array([0x3fc0, 0xc000], '<u2')
+  values = np.array([0x3FC0, 0xC000], '<u2')
   read = read_one(tmp_path / 'x', (values,), storage='BFloat16Storage', count=2, shape=(2,), strides=(1,))
   assert read.dtype == np.float32
   np.testing.assert_array_equal(read, [1.5, -2.0])
@@ -91,7 +105,6 @@ def test_parameters_are_tensors(tmp_path):
 
 def test_hostile_file_is_refused_without_executing_it(tmp_path):
   class Hostile:
-
     def __reduce__(self):
       return os.mkdir, (str(tmp_path / 'made'),)
 
@@ -103,23 +116,27 @@ def test_hostile_file_is_refused_without_executing_it(tmp_path):
   assert (tmp_path / 'made').exists()
 
 
-@pytest.mark.parametrize('name', ['builtins\nexec', 'torch\nload', 'torch.storage\n_load_from_bytes',
-                                  'torch._utils\n_rebuild_qtensor'])
+@pytest.mark.parametrize(
+  'name', ['builtins\nexec', 'torch\nload', 'torch.storage\n_load_from_bytes', 'torch._utils\n_rebuild_qtensor']
+)
 def test_other_globals_are_refused(tmp_path, name):
   with pytest.raises(ValueError, match=r'it refers to ' + name.replace('\n', r'\.')):
     pth_reader.read_pth(write(tmp_path / 'x', f'c{name}\n(Vx\ntR.'))
 
 
-@pytest.mark.parametrize('options, message', [
+@pytest.mark.parametrize(
+  'options, message',
+  [
     (dict(shape=(2, 4)), r'reaches beyond its storage of 6 numbers'),
     (dict(offset=1), r'reaches beyond its storage of 6 numbers'),
     (dict(offset=-1), r'a tensor has offset -1'),
     (dict(strides=(-3, 1)), r'strides \(-3, 1\)'),
     (dict(strides=(1,)), r'shape \(2, 3\) and strides \(1,\)'),
     (dict(count=7), r'storage 0 holds 6 numbers instead of 7'),
-    (dict(key='1'), r"archive/data/1"),
+    (dict(key='1'), r'archive/data/1'),
     (dict(kind='module'), r"unknown kind of storage 'module' of 'float32'"),
-])
+  ],
+)
 def test_inconsistent_tensors(tmp_path, options, message):
   with pytest.raises(ValueError, match='x: not a readable PyTorch state dict: .*' + message):
     read_one(tmp_path / 'x', **options)

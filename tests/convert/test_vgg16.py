@@ -17,12 +17,15 @@ LIKE = foundation.build('vgg16').abstract_params()
 def source():
   """A tree of the package's structure; every convolution holds its number."""
   convolutions = {
-      f'Conv_{i}': {'kernel': np.broadcast_to(np.float32(i), (3, 3, *channels)),
-                    'bias': np.full(channels[1], i, np.float32)}
-      for i, channels in enumerate(zip(WIDTHS, WIDTHS[1:]))
+    f'Conv_{i}': {
+      'kernel': np.broadcast_to(np.float32(i), (3, 3, *channels)),
+      'bias': np.full(channels[1], i, np.float32),
+    }
+    for i, channels in enumerate(zip(WIDTHS, WIDTHS[1:]))
   }
-  heads = {f'NetLinLayer_{i}': {'Conv_0': {'kernel': np.zeros((1, 1, n, 1))}}
-           for i, n in enumerate((64, 128, 256, 512, 512))}
+  heads = {
+    f'NetLinLayer_{i}': {'Conv_0': {'kernel': np.zeros((1, 1, n, 1))}} for i, n in enumerate((64, 128, 256, 512, 512))
+  }
   return {'VGG16_0': convolutions} | heads
 
 
@@ -31,7 +34,8 @@ def test_convolutions_keep_their_order():
   names = ['conv1_1', 'conv1_2', 'conv2_1', 'conv2_2', 'conv3_1', 'conv3_2', 'conv3_3', 'conv4_1', 'conv4_2', 'conv4_3']
   assert {name: layer['bias'][0] for name, layer in params.items()} == {name: i for i, name in enumerate(names)}
   assert {name: layer['kernel'].shape for name, layer in params.items()} == {
-      name: LIKE[name]['kernel'].shape for name in names}
+    name: LIKE[name]['kernel'].shape for name in names
+  }
 
 
 def test_every_difference_is_listed_at_once():
@@ -42,8 +46,12 @@ def test_every_difference_is_listed_at_once():
   with pytest.raises(ValueError) as error:
     vgg16.convert(tree, LIKE)
   message = str(error.value)
-  for line in ('3 tensors do not match VGG16', 'missing: VGG16_0/Conv_2/bias', 'unknown: extra/kernel',
-               'shape: VGG16_0/Conv_4/kernel is (3, 3, 1, 1), expected (3, 3, 128, 256)'):
+  for line in (
+    '3 tensors do not match VGG16',
+    'missing: VGG16_0/Conv_2/bias',
+    'unknown: extra/kernel',
+    'shape: VGG16_0/Conv_4/kernel is (3, 3, 1, 1), expected (3, 3, 128, 256)',
+  ):
     assert line in message
 
 

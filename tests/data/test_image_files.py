@@ -59,7 +59,9 @@ def test_a_palette_with_transparency_needs_no_warning(tmp_path, pixels):
 
 
 @pytest.mark.parametrize('suffix', ['png', 'jpg', 'webp', 'tif'])
-@pytest.mark.parametrize(('orientation', 'upright'), [
+@pytest.mark.parametrize(
+  ('orientation', 'upright'),
+  [
     (1, lambda x: x),
     (2, lambda x: x[:, ::-1]),
     (3, lambda x: x[::-1, ::-1]),
@@ -68,7 +70,8 @@ def test_a_palette_with_transparency_needs_no_warning(tmp_path, pixels):
     (6, lambda x: np.rot90(x, -1)),
     (7, lambda x: x[::-1, ::-1].swapaxes(0, 1)),
     (8, np.rot90),
-])
+  ],
+)
 def test_exif_orientation(tmp_path, pixels, suffix, orientation, upright):
   path = tmp_path / f'x.{suffix}'
   exif = Image.Exif()
@@ -86,7 +89,7 @@ def test_damaged_exif_data_do_not_matter(tmp_path, pixels):
 
 def test_missing_file(tmp_path):
   for read in (image_files.read_rgb, image_files.size):
-    with pytest.raises(FileNotFoundError, match=re.escape(f"{str(tmp_path / 'no.png')!r} does not exist")):
+    with pytest.raises(FileNotFoundError, match=re.escape(f'{str(tmp_path / "no.png")!r} does not exist')):
       read(tmp_path / 'no.png')
 
 
@@ -103,7 +106,7 @@ def test_truncated_file(tmp_path, suffix):
   path = tmp_path / f'whole.{suffix}'
   Image.fromarray(noise).save(path)
   cut = tmp_path / f'cut.{suffix}'
-  cut.write_bytes(path.read_bytes()[:path.stat().st_size * 2 // 3])
+  cut.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
   with pytest.raises(ValueError, match=rf"cannot (read|decode) image file '.*cut\.{suffix}': "):
     image_files.read_rgb(cut)
 

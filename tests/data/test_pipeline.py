@@ -17,8 +17,10 @@ class Numbered:
   """A source of flat images, each of its own grey, some paired (with grey + 100)."""
 
   def __init__(self, tasks=(None,) * 6, paired=(), size=12, delay=0.0):
-    self.items = [sources.Item(name=f'{i}.png', height=size, width=size + 1, task=task,
-                               degraded='file' if i in paired else None) for i, task in enumerate(tasks)]
+    self.items = [
+      sources.Item(name=f'{i}.png', height=size, width=size + 1, task=task, degraded='file' if i in paired else None)
+      for i, task in enumerate(tasks)
+    ]
     self._delay = delay
 
   def __len__(self):
@@ -80,8 +82,9 @@ def test_resume_equals_the_tail(photographs):
 @pytest.mark.parametrize('process_count', [2, 4])
 def test_slices_of_the_processes_make_the_global_batch(photographs, process_count):
   parts = [_batches(photographs, process_index=i, process_count=process_count) for i in range(process_count)]
-  joined = [{name: np.concatenate([part[step][name] for part in parts]) for name in ('clean', 'task')}
-            for step in range(5)]
+  joined = [
+    {name: np.concatenate([part[step][name] for part in parts]) for name in ('clean', 'task')} for step in range(5)
+  ]
   _assert_equal(joined, _batches(photographs))
 
 
@@ -135,8 +138,9 @@ def test_real_pairs_are_cropped_alike(tmp_path):
 
 
 def test_wait_seconds_counts_waiting_only():
-  with pipeline.training_batches(Numbered(delay=0.05), tasks=TASKS, batch_size=2, crop_size=8, seed=0, num_steps=2,
-                                 num_threads=1, prefetch=1) as batches:
+  with pipeline.training_batches(
+    Numbered(delay=0.05), tasks=TASKS, batch_size=2, crop_size=8, seed=0, num_steps=2, num_threads=1, prefetch=1
+  ) as batches:
     assert batches.wait_seconds == 0.0
     next(batches)
     first = batches.wait_seconds
@@ -156,8 +160,9 @@ def _threads_after(known) -> set[threading.Thread]:
 
 def test_closing_ends_the_threads():
   known = set(threading.enumerate())
-  batches = pipeline.training_batches(Numbered(delay=0.01), tasks=TASKS, batch_size=4, crop_size=8, seed=0,
-                                      num_steps=100, num_threads=3)
+  batches = pipeline.training_batches(
+    Numbered(delay=0.01), tasks=TASKS, batch_size=4, crop_size=8, seed=0, num_steps=100, num_threads=3
+  )
   next(batches)
   assert set(threading.enumerate()) - known
   batches.close()
@@ -176,7 +181,9 @@ def test_errors_of_the_threads_reach_the_caller():
     _batches(Broken())
 
 
-@pytest.mark.parametrize(('options', 'message'), [
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
     ({'tasks': ()}, r'data.tasks must name at least one task, each once, got \[\]'),
     ({'tasks': ('haze', 'haze')}, r"each once, got \['haze', 'haze'\]"),
     ({'task_weights': (1, 2)}, 'data.task_weights has 2 values for the 3 data.tasks haze, rain, noise25'),
@@ -191,7 +198,8 @@ def test_errors_of_the_threads_reach_the_caller():
     ({'start_step': 6}, 'start_step <= num_steps, got 0, 6, 5'),
     ({'num_threads': -1}, 'need data.num_threads >= 0 and data.prefetch >= 1, got -1, 2'),
     ({'prefetch': 0}, 'data.prefetch >= 1, got 2, 0'),
-])
+  ],
+)
 def test_option_errors(options, message):
   with pytest.raises(ValueError, match=message):
     _batches(Numbered(), **options)

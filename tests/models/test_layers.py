@@ -134,7 +134,12 @@ def test_depthwise_module():
   assert {k: v.shape for k, v in params.items()} == {'kernel': (3, 3, 1, 4), 'bias': (4,)}
   params['bias'] = jnp.arange(4.0)
   expected = lax.conv_general_dilated(
-    x, params['kernel'], (1, 1), 'SAME', rhs_dilation=(2, 2), dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    x,
+    params['kernel'],
+    (1, 1),
+    'SAME',
+    rhs_dilation=(2, 2),
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
     feature_group_count=4,
   )
   np.testing.assert_allclose(module.apply({'params': params}, x), np.asarray(expected) + np.arange(4.0), atol=1e-6)

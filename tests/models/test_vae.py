@@ -10,9 +10,9 @@ from lh_jax.models import vae
 
 
 @pytest.mark.parametrize(
-    'preset, parameters, multiply_adds',
-    # Counted by hand from the layer table of the recipe, convolution by convolution.
-    [('lh', 601_068, 3_456_106_496), ('lh_conv', 535_779, 3_460_300_800), ('vae2', 601_068, 3_456_106_496)],
+  'preset, parameters, multiply_adds',
+  # Counted by hand from the layer table of the recipe, convolution by convolution.
+  [('lh', 601_068, 3_456_106_496), ('lh_conv', 535_779, 3_460_300_800), ('vae2', 601_068, 3_456_106_496)],
 )
 def test_sizes(preset, parameters, multiply_adds):
   model = vae.build(preset=preset)
@@ -26,7 +26,10 @@ def test_sizes(preset, parameters, multiply_adds):
   assert summary.multiply_adds(reconstruct, params, image) == multiply_adds
 
 
-@pytest.mark.parametrize('preset, factor, channels, kl', [('vae1', 32, 8, 1e-4), ('vae2', 8, 32, 1e-8), ('lh', 8, 32, 1e-8), ('lh_fast', 8, 32, 1e-8)])
+@pytest.mark.parametrize(
+  'preset, factor, channels, kl',
+  [('vae1', 32, 8, 1e-4), ('vae2', 8, 32, 1e-8), ('lh', 8, 32, 1e-8), ('lh_fast', 8, 32, 1e-8)],
+)
 def test_latent_of_each_preset(preset, factor, channels, kl):
   """f, C_z and lambda_KL of VAE1 and VAE2 (Supp. B.2); LH-VAE stands on VAE2."""
   model = vae.build(preset=preset)

@@ -110,10 +110,13 @@ def test_a_batch_is_its_samples(photograph):
   np.testing.assert_array_equal(turned[0], batch[0])
 
 
-@pytest.mark.parametrize(('tasks', 'message'), [
+@pytest.mark.parametrize(
+  ('tasks', 'message'),
+  [
     (('haze', 'fog', 'hail'), r'unknown degradation\(s\) fog, hail; known: low_light, haze, .*noise50, identity'),
     ((), 'no degradation is named; known: low_light'),
-])
+  ],
+)
 def test_unknown_names_are_errors(tasks, message):
   image, zero = jnp.zeros((8, 8, 3)), jnp.int32(0)
   with pytest.raises(ValueError, match=message):

@@ -44,7 +44,7 @@ def test_tables_are_pillows(quality):
 @pytest.mark.parametrize('quality', [10, 30, 50, 75, 95])
 @pytest.mark.parametrize('size', [(128, 160), (101, 77)])
 def test_pixels_are_close_to_pillows(photograph, quality, size):
-  image = photograph[:size[0], :size[1]]
+  image = photograph[: size[0], : size[1]]
   theirs, _ = _pillow(image, quality)
   ours = _ours(image[None], [quality])[0]
   # The codecs differ by rounding (integer transforms there), far less than either differs from the image.

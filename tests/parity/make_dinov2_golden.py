@@ -22,8 +22,8 @@ IMAGE_SIZES = ((20, 20), (16, 16), (12, 28))
 POSITION_SIZES = ((16, 16), (12, 40))
 # (fields of our VisionTransformer, whether the transformers class is the one with registers).
 TINY = {
-    'dinov2_tiny': dict(dim=8, depth=2, heads=2, patch=4, grid=5),
-    'dinov2_tiny_reg4': dict(dim=8, depth=2, heads=2, patch=4, grid=5, registers=4, swiglu=True),
+  'dinov2_tiny': dict(dim=8, depth=2, heads=2, patch=4, grid=5),
+  'dinov2_tiny_reg4': dict(dim=8, depth=2, heads=2, patch=4, grid=5, registers=4, swiglu=True),
 }
 
 
@@ -37,17 +37,33 @@ def position_table() -> np.ndarray:
   return np.random.RandomState(1).normal(size=(37, 37, 1)).astype(np.float32)
 
 
-def transformers_model(seed: int, *, dim: int, depth: int, heads: int, patch: int = 14, grid: int = 37,
-                       registers: int = 0, swiglu: bool = False):
+def transformers_model(
+  seed: int,
+  *,
+  dim: int,
+  depth: int,
+  heads: int,
+  patch: int = 14,
+  grid: int = 37,
+  registers: int = 0,
+  swiglu: bool = False,
+):
   """A transformers DINOv2 of the given size whose every parameter is random, so that none can be lost unnoticed."""
   import torch
   import transformers
 
-  options = dict(hidden_size=dim, num_hidden_layers=depth, num_attention_heads=heads, patch_size=patch,
-                 image_size=patch * grid, use_swiglu_ffn=swiglu)
+  options = dict(
+    hidden_size=dim,
+    num_hidden_layers=depth,
+    num_attention_heads=heads,
+    patch_size=patch,
+    image_size=patch * grid,
+    use_swiglu_ffn=swiglu,
+  )
   if registers:
     model = transformers.Dinov2WithRegistersModel(
-        transformers.Dinov2WithRegistersConfig(num_register_tokens=registers, **options))
+      transformers.Dinov2WithRegistersConfig(num_register_tokens=registers, **options)
+    )
   else:
     model = transformers.Dinov2Model(transformers.Dinov2Config(**options))
   randomise(model, torch.Generator().manual_seed(seed))
@@ -73,13 +89,13 @@ def official_state_dict(model) -> dict:
 
   embeddings = model.embeddings
   state = {
-      'cls_token': embeddings.cls_token,
-      'pos_embed': embeddings.position_embeddings,
-      'mask_token': embeddings.mask_token,
-      'patch_embed.proj.weight': embeddings.patch_embeddings.projection.weight,
-      'patch_embed.proj.bias': embeddings.patch_embeddings.projection.bias,
-      'norm.weight': model.layernorm.weight,
-      'norm.bias': model.layernorm.bias,
+    'cls_token': embeddings.cls_token,
+    'pos_embed': embeddings.position_embeddings,
+    'mask_token': embeddings.mask_token,
+    'patch_embed.proj.weight': embeddings.patch_embeddings.projection.weight,
+    'patch_embed.proj.bias': embeddings.patch_embeddings.projection.bias,
+    'norm.weight': model.layernorm.weight,
+    'norm.bias': model.layernorm.bias,
   }
   if hasattr(embeddings, 'register_tokens'):
     state['register_tokens'] = embeddings.register_tokens
@@ -149,8 +165,8 @@ def hidden_states(model, images: np.ndarray) -> dict[str, np.ndarray]:
   states = {}
   # Hooks, because the tuple that transformers returns ends with the normalised state in some versions.
   hooks = [
-      layer.register_forward_hook(lambda module, inputs, output, i=i: states.update({f'block_{i}': output.numpy()}))
-      for i, layer in enumerate(model.encoder.layer)
+    layer.register_forward_hook(lambda module, inputs, output, i=i: states.update({f'block_{i}': output.numpy()}))
+    for i, layer in enumerate(model.encoder.layer)
   ]
   with torch.no_grad():
     states['norm'] = model(torch.from_numpy(images.transpose(0, 3, 1, 2).copy())).last_hidden_state.numpy()

@@ -62,7 +62,7 @@ def errors(module, params, model, size):
   found = {f'block_{i}': state['intermediates'][f'block_{i}']['__call__'][0] for i in range(module.depth)}
   found['norm'] = state['intermediates']['norm']['__call__'][0]
   result = {name: relative_error(value, expected[name]) for name, value in found.items()}
-  patches = expected['norm'][:, 1 + module.registers:]
+  patches = expected['norm'][:, 1 + module.registers :]
   result['map'] = relative_error(tokens.reshape(patches.shape), patches)
   print(size, {name: float(f'{value:.1e}') for name, value in result.items()})
   assert len(result) == len(expected) + 1
@@ -124,8 +124,9 @@ def test_positions(size, registers):
   np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
-@pytest.mark.parametrize('name, prefix', [('dinov2_vits14', ''), ('dinov2_vits14', 'dinov2.'),
-                                          ('dinov2_vits14_reg4', '')])
+@pytest.mark.parametrize(
+  'name, prefix', [('dinov2_vits14', ''), ('dinov2_vits14', 'dinov2.'), ('dinov2_vits14_reg4', '')]
+)
 def test_pth_and_safetensors_give_the_same_tree(name, prefix, tmp_path):
   # The files as torch.save and save_pretrained write them, of the real size.
   model = recipe.transformers_model(3, registers=4 if name.endswith('reg4') else 0, **VIT_S)
@@ -148,17 +149,17 @@ def test_pth_and_safetensors_give_the_same_tree(name, prefix, tmp_path):
 def test_reader_equals_torch_on_unusual_tensors(tmp_path):
   base = torch.arange(24, dtype=torch.float32)
   state = {
-      'transposed': base.reshape(4, 6).T,
-      'slice': base[5:17:3],
-      'expanded': base[3].expand(2, 3),
-      'scalar': base[7],
-      'empty': torch.zeros(0, 3),
-      'half': base.half(),
-      'double': base.double(),
-      'integers': torch.arange(5),
-      'flags': torch.tensor([True, False]),
-      'parameter': torch.nn.Parameter(base.reshape(2, 12)),
-      'bfloat16': torch.linspace(-3, 3, 17).bfloat16(),
+    'transposed': base.reshape(4, 6).T,
+    'slice': base[5:17:3],
+    'expanded': base[3].expand(2, 3),
+    'scalar': base[7],
+    'empty': torch.zeros(0, 3),
+    'half': base.half(),
+    'double': base.double(),
+    'integers': torch.arange(5),
+    'flags': torch.tensor([True, False]),
+    'parameter': torch.nn.Parameter(base.reshape(2, 12)),
+    'bfloat16': torch.linspace(-3, 3, 17).bfloat16(),
   }
   torch.save(state, tmp_path / 'x.pth')
   read = pth_reader.read_pth(tmp_path / 'x.pth')
@@ -175,7 +176,8 @@ def test_reader_on_a_module_state_dict(tmp_path):
   torch.save(module.state_dict(), tmp_path / 'x.pth')
   read = pth_reader.read_pth(tmp_path / 'x.pth')
   assert {name: value.shape for name, value in read.items()} == {
-      name: tuple(value.shape) for name, value in module.state_dict().items()}
+    name: tuple(value.shape) for name, value in module.state_dict().items()
+  }
 
 
 def test_whole_modules_and_old_files_are_refused(tmp_path):

@@ -10,16 +10,25 @@ import pytest
 from lh_jax.stages import pdps
 
 SETTINGS = pdps.PDPS(
-    probabilities=(0.2, 0.4, 0.4), severity=(0.1, 1.0), beta=(0.0, 1.0), blur_sigma=(0.2, 4.0), noise_sigma=(0.0, 50.0), jpeg_quality=(95.0, 30.0)
+  probabilities=(0.2, 0.4, 0.4),
+  severity=(0.1, 1.0),
+  beta=(0.0, 1.0),
+  blur_sigma=(0.2, 4.0),
+  noise_sigma=(0.0, 50.0),
+  jpeg_quality=(95.0, 30.0),
 )
-ONLY_CLEAN, ONLY_SYNTHETIC, ONLY_MIXED = (dataclasses.replace(SETTINGS, probabilities=tuple(np.eye(3)[branch])) for branch in range(3))
+ONLY_CLEAN, ONLY_SYNTHETIC, ONLY_MIXED = (
+  dataclasses.replace(SETTINGS, probabilities=tuple(np.eye(3)[branch])) for branch in range(3)
+)
 
 
 @pytest.fixture(scope='module')
 def images():
   """Smooth, structured images, and a pretended degradation of them."""
   grid = np.linspace(0, 1, 16, dtype=np.float32)
-  clean = np.stack([0.25 + 0.5 * np.outer(grid**power, 1 - grid)[..., None] * np.ones(3, np.float32) for power in range(1, 9)])
+  clean = np.stack(
+    [0.25 + 0.5 * np.outer(grid**power, 1 - grid)[..., None] * np.ones(3, np.float32) for power in range(1, 9)]
+  )
   return jnp.asarray(clean), jnp.asarray(1.0 - clean)
 
 
@@ -45,7 +54,9 @@ def test_each_branch(images):
 def test_strength_rises_with_progress(images):
   clean, degraded = images
   for settings in (ONLY_SYNTHETIC, ONLY_MIXED):
-    run = jax.jit(lambda key, t, settings=settings: jnp.mean(jnp.abs(pdps.perturb(key, clean, degraded, t, settings) - clean)))
+    run = jax.jit(
+      lambda key, t, settings=settings: jnp.mean(jnp.abs(pdps.perturb(key, clean, degraded, t, settings) - clean))
+    )
     means = [np.mean([run(jax.random.key(seed), jnp.float32(t)) for seed in range(4)]) for t in (0.0, 0.5, 1.0)]
     assert means[0] < means[1] < means[2]
     assert run._cache_size() == 1
@@ -61,13 +72,13 @@ def test_samples_are_independent(images):
 
 
 @pytest.mark.parametrize(
-    'change, message',
-    [
-        ({'probabilities': (0, 0, 0)}, 'pdps.probabilities must be three numbers'),
-        ({'probabilities': (1, 1)}, 'pdps.probabilities'),
-        ({'severity': (0.5, 0.1)}, r'pdps.severity must rise within \[0, 1\]'),
-        ({'beta': (0.0, 1.5)}, r'pdps.beta must rise within \[0, 1\]'),
-    ],
+  'change, message',
+  [
+    ({'probabilities': (0, 0, 0)}, 'pdps.probabilities must be three numbers'),
+    ({'probabilities': (1, 1)}, 'pdps.probabilities'),
+    ({'severity': (0.5, 0.1)}, r'pdps.severity must rise within \[0, 1\]'),
+    ({'beta': (0.0, 1.5)}, r'pdps.beta must rise within \[0, 1\]'),
+  ],
 )
 def test_errors(change, message):
   with pytest.raises(ValueError, match=message):

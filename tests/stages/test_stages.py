@@ -58,7 +58,9 @@ def test_stage1_step_trains_vae_and_projection(tiny_config, batch):
   assert set(metrics) == {f'stage1/{name}' for name in expected}
   # L_Stage1 = L_1 + 1e-8 KL + 0.6 L_Eqv + 0.8 L_Inv (Supp. D.4).
   m = {name: float(metrics[f'stage1/{name}']) for name in expected}
-  assert m['total'] == pytest.approx(m['reconstruction'] + 1e-8 * m['kl'] + 0.6 * m['equivariance'] + 0.8 * m['invariance'], rel=1e-5)
+  assert m['total'] == pytest.approx(
+    m['reconstruction'] + 1e-8 * m['kl'] + 0.6 * m['equivariance'] + 0.8 * m['invariance'], rel=1e-5
+  )
   export = stage.export(state, frozen)
   assert set(export) == set(networks_lib.STAGE1_PARTS)
   assert float(export['latent']['std'].min()) > 0
@@ -114,7 +116,11 @@ def test_stage2_phases(tiny_config):
   assert phases == ['restorer'] * 5 + (['encoder_lora'] * 10 + ['decoder_lora'] * 10) * 2
 
 
-PHASE_TRAINS = {'restorer': {'restorer'}, 'encoder_lora': {'encoder_lora'}, 'decoder_lora': {'decoder_lora', 'discriminator'}}
+PHASE_TRAINS = {
+  'restorer': {'restorer'},
+  'encoder_lora': {'encoder_lora'},
+  'decoder_lora': {'decoder_lora', 'discriminator'},
+}
 
 
 @pytest.mark.parametrize('phase', sorted(PHASE_TRAINS))
@@ -132,7 +138,10 @@ def test_stage2_phase_trains_its_network_only(tiny_config, batch, phase):
   assert changed(first.params, state.params) == PHASE_TRAINS[phase]
   assert changed(first.opt, state.opt) == PHASE_TRAINS[phase]
   assert changed(first.ema, state.ema) == ({'restorer'} if phase == 'restorer' else set())
-  assert changed(first.stats, state.stats) == {'restorer': {'restorer'}, 'encoder_lora': set(), 'decoder_lora': {'discriminator'}}[phase]
+  assert (
+    changed(first.stats, state.stats)
+    == {'restorer': {'restorer'}, 'encoder_lora': set(), 'decoder_lora': {'discriminator'}}[phase]
+  )
   jax.tree.map(np.testing.assert_array_equal, frozen, before)
   assert losses[-1] < losses[0]
   assert int(state.step) == 6
@@ -156,7 +165,9 @@ def test_printed_fhf_path_leaves_the_restorer_out(tiny_config, batch):
     step = jax.jit(stage.steps['encoder_lora'])
     state = stage.init(jax.random.key(1))
     moved = state.replace(ema={'restorer': jax.tree.map(lambda x: x + 0.1, state.ema['restorer'])})
-    losses[path] = [float(step(s, stage2_frozen(networks), batch)[1]['stage2/encoder_lora_loss']) for s in (state, moved)]
+    losses[path] = [
+      float(step(s, stage2_frozen(networks), batch)[1]['stage2/encoder_lora_loss']) for s in (state, moved)
+    ]
   assert losses['paper'][0] == losses['paper'][1]
   assert losses['with_restorer'][0] != losses['with_restorer'][1]
   # A fresh restorer is the identity, so both paths start alike.
@@ -183,16 +194,21 @@ def test_export_of_stage2_is_a_whole_model(tiny_config, batch):
 
 
 @pytest.mark.parametrize(
-    'stage, key, value, message',
-    [
-        ('stage1', 'stage1.variant', 'other', "Unknown stage1.variant 'other'; known: .*'paper', 'release'"),
-        ('stage1', 'stage1.crop_size', 36, 'stage1.crop_size=36 at scale 1.0 is no whole number of latent cells of 8 px'),
-        ('stage1', 'losses.equivariance_scales', (0.3,), 'at scale 0.3 .* change stage1.crop_size or losses.equivariance_scales'),
-        ('stage2', 'stage2.fhf_path', 'none', "Unknown stage2.fhf_path 'none'"),
-        ('stage2', 'stage2.alternate_steps', 0, 'stage2.alternate_steps must be at least 1, got 0'),
-        ('stage2', 'stage2.crop_size', 36, 'stage2.crop_size=36 must be a multiple of 8'),
-        ('stage3', 'train.seed', 0, "Unknown stage 'stage3' in train.stages; known"),
-    ],
+  'stage, key, value, message',
+  [
+    ('stage1', 'stage1.variant', 'other', "Unknown stage1.variant 'other'; known: .*'paper', 'release'"),
+    ('stage1', 'stage1.crop_size', 36, 'stage1.crop_size=36 at scale 1.0 is no whole number of latent cells of 8 px'),
+    (
+      'stage1',
+      'losses.equivariance_scales',
+      (0.3,),
+      'at scale 0.3 .* change stage1.crop_size or losses.equivariance_scales',
+    ),
+    ('stage2', 'stage2.fhf_path', 'none', "Unknown stage2.fhf_path 'none'"),
+    ('stage2', 'stage2.alternate_steps', 0, 'stage2.alternate_steps must be at least 1, got 0'),
+    ('stage2', 'stage2.crop_size', 36, 'stage2.crop_size=36 must be a multiple of 8'),
+    ('stage3', 'train.seed', 0, "Unknown stage 'stage3' in train.stages; known"),
+  ],
 )
 def test_errors(tiny_config, stage, key, value, message):
   tiny_config.update_from_flattened_dict({key: value})

@@ -29,10 +29,10 @@ DEVIATION = (0.229, 0.224, 0.225)
 
 # size: (dim, depth, heads, swiglu) of the published ViT-S, B, L and g (arXiv 2304.07193).
 _DINOV2_SIZES = {
-    's': (384, 12, 6, False),
-    'b': (768, 12, 12, False),
-    'l': (1024, 24, 16, False),
-    'g': (1536, 40, 24, True),
+  's': (384, 12, 6, False),
+  'b': (768, 12, 12, False),
+  'l': (1024, 24, 16, False),
+  'g': (1536, 40, 24, True),
 }
 
 
@@ -43,11 +43,11 @@ def _dinov2(size: str, registers: int) -> vit.VisionTransformer:
 
 # name: (network, pixels of the image per token, along one side, when the input size is left to the rule).
 FOUNDATIONS: dict[str, tuple[nn.Module, int]] = {
-    **{f'dinov2_vit{size}14': (_dinov2(size, 0), 16) for size in _DINOV2_SIZES},
-    **{f'dinov2_vit{size}14_reg4': (_dinov2(size, 4), 16) for size in _DINOV2_SIZES},
-    'vgg16': (vgg.VGG(), 8),
-    'tiny_vit': (vit.VisionTransformer(dim=32, depth=2, heads=2, grid=5), 16),
-    'tiny_vgg': (vgg.VGG(stages=((1, 8), (1, 8), (1, 16), (1, 32))), 8),
+  **{f'dinov2_vit{size}14': (_dinov2(size, 0), 16) for size in _DINOV2_SIZES},
+  **{f'dinov2_vit{size}14_reg4': (_dinov2(size, 4), 16) for size in _DINOV2_SIZES},
+  'vgg16': (vgg.VGG(), 8),
+  'tiny_vit': (vit.VisionTransformer(dim=32, depth=2, heads=2, grid=5), 16),
+  'tiny_vgg': (vgg.VGG(stages=((1, 8), (1, 8), (1, 16), (1, 32))), 8),
 }
 
 
@@ -119,8 +119,10 @@ class FoundationModel:
       return self.input_size[0] // self.module.stride, self.input_size[1] // self.module.stride
     multiple = self.pixels_per_token
     if any(side < 1 or side % multiple for side in size):
-      raise ValueError(f'foundation model {self.name!r} needs images whose sides are multiples of {multiple}, got '
-                       f'{size[0]}x{size[1]}; change stage1.crop_size, or give it an input_size.')
+      raise ValueError(
+        f'foundation model {self.name!r} needs images whose sides are multiples of {multiple}, got '
+        f'{size[0]}x{size[1]}; change stage1.crop_size, or give it an input_size.'
+      )
     return size[0] // multiple, size[1] // multiple
 
   def features(self, params: dict[str, Any], images: jax.Array) -> jax.Array:
@@ -167,6 +169,7 @@ def build(name: str, *, input_size: int | tuple[int, int] | None = None) -> Foun
   if input_size is not None:
     input_size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
     if len(input_size) != 2 or any(side < 1 or side % module.stride for side in input_size):
-      raise ValueError(f'input_size must be None or positive multiples of {module.stride} for {name!r}, got '
-                       f'{input_size}.')
+      raise ValueError(
+        f'input_size must be None or positive multiples of {module.stride} for {name!r}, got {input_size}.'
+      )
   return FoundationModel(name=name, module=module, pixels_per_token=pixels_per_token, input_size=input_size)

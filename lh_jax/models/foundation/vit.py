@@ -61,8 +61,10 @@ class VisionTransformer(nn.Module):
   def __call__(self, images: jax.Array) -> jax.Array:
     batch, height, width, _ = images.shape
     if height % self.patch or width % self.patch or not height or not width:
-      raise ValueError(f'a vision transformer with {self.patch}-pixel patches needs sides that are multiples of '
-                       f'{self.patch}, got {height}x{width}; give it an input_size.')
+      raise ValueError(
+        f'a vision transformer with {self.patch}-pixel patches needs sides that are multiples of '
+        f'{self.patch}, got {height}x{width}; give it an input_size.'
+      )
     shape = (height // self.patch, width // self.patch)
     token_init = nn.initializers.normal(0.02)
 
@@ -71,7 +73,8 @@ class VisionTransformer(nn.Module):
     class_token = self.param('cls_token', token_init, (1, 1, self.dim))
     table = self.param('pos_embed', token_init, (1, 1 + self.grid**2, self.dim))
     positions = resize_positions(
-        table[0, 1:].reshape(self.grid, self.grid, self.dim), shape, antialias=self.registers > 0)
+      table[0, 1:].reshape(self.grid, self.grid, self.dim), shape, antialias=self.registers > 0
+    )
 
     leading = [class_token + table[:, :1]]
     if self.registers:
@@ -83,7 +86,7 @@ class VisionTransformer(nn.Module):
     for i in range(self.depth):
       x = Block(heads=self.heads, swiglu=self.swiglu, name=f'block_{i}')(x)
     x = nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, name='norm')(x)
-    return x[:, leading.shape[1]:].reshape(batch, *shape, self.dim)
+    return x[:, leading.shape[1] :].reshape(batch, *shape, self.dim)
 
 
 class Block(nn.Module):
@@ -154,8 +157,11 @@ def resize_positions(table: jax.Array, shape: tuple[int, int], *, antialias: boo
     return table
   offset = 0.0 if antialias else POSITION_OFFSET
   rows, columns = (
-      jnp.asarray(
-          resize.interpolation_matrix(stored, n, kind='cubic', scale=(n + offset) / stored, antialias=antialias),
-          jnp.float32) for n in shape)
+    jnp.asarray(
+      resize.interpolation_matrix(stored, n, kind='cubic', scale=(n + offset) / stored, antialias=antialias),
+      jnp.float32,
+    )
+    for n in shape
+  )
   # Full precision: matrix units round the operands of a default product to 8 or 10 bits.
   return jnp.einsum('hi,wj,ijd->hwd', rows, columns, table, precision=jax.lax.Precision.HIGHEST)

@@ -59,9 +59,7 @@ class FourierUnit(nn.Module):
     f = f + DepthwiseConv(3, dtype=self.dtype, name='position')(f)
     gates = nn.Conv(self.groups, (1, 1), dtype=self.dtype, name='gates')(f)
     gates = nn.softmax(gates.astype(jnp.float32), axis=-1).astype(self.dtype)
-    filters = nn.Conv(
-      2 * c * self.groups, (1, 1), feature_group_count=self.groups, dtype=self.dtype, name='filters'
-    )(f)
+    filters = nn.Conv(2 * c * self.groups, (1, 1), feature_group_count=self.groups, dtype=self.dtype, name='filters')(f)
     filters = filters.reshape(b, h, half, self.groups, 2 * c)
     f = gelu(jnp.sum(gates[..., None] * filters, axis=3))
     f = f.astype(jnp.float32).reshape(b, h, half, c, 2)
