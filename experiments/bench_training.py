@@ -1,6 +1,6 @@
 """Speed of training: steps per second and time spent waiting for data, for every step function of both stages.
 
-  python experiments/bench_training.py --config=configs/quickstart.py --steps=20 -o experiments/results/training_cpu.json
+  python experiments/bench_training.py --config=configs/quickstart.py -o experiments/results/training_cpu.json
 
 Runs the real loop (`lh_jax.train`) on the configuration's own data, batch and crop (override them as --config.KEY=VALUE);
 the first half of each phase warms up, the second is measured.

@@ -83,7 +83,10 @@ def load(path: pathlib.Path) -> Export:
       f'{folder} has export format {found_format!r}, this version reads {FORMAT}: export it again, or use the '
       'version that wrote it.'
     )
-  params, _ = weight_files.load(folder / 'params.safetensors', abstract_params(sections, stage))
+  shapes = abstract_params(sections, stage)
+  params, _ = weight_files.load(folder / 'params.safetensors', shapes)
+  # A file holds arrays only: a part without any (the statistics of a restorer without batch norm) comes back here.
+  params = {name: params.get(name, {}) for name in shapes}
   return Export(sections=sections, params=params, stage=stage)
 
 

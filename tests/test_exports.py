@@ -28,6 +28,15 @@ def test_round_trip(tmp_path, export):
     assert networks_lib.build(loaded.sections) == networks_lib.build(export.sections)
 
 
+def test_a_part_without_arrays_comes_back(tmp_path, tiny_config):
+  tiny_config.restorer.norm = 'layer'
+  sections = {name: tiny_config[name].to_dict() for name in networks_lib.SECTIONS}
+  params = jax.device_get(jax.jit(networks_lib.build(sections).init)(jax.random.key(0)))
+  assert params['restorer_stats'] == {}
+  exports.save(tmp_path, exports.Export(sections=sections, params=params, stage='stage2'))
+  assert exports.load(tmp_path).params['restorer_stats'] == {}
+
+
 def test_stage1_export_has_the_vae_only(tmp_path, export):
   params = {name: export.params[name] for name in networks_lib.STAGE1_PARTS}
   exports.save(tmp_path, exports.Export(sections=export.sections, params=params, stage='stage1'))
