@@ -21,7 +21,8 @@ def foundation(config: Mapping[str, Any]) -> foundation_lib.FoundationModel | No
   """Returns the foundation model that stage 1 needs, or None where L_Inv is off."""
   if not config['losses']['invariance']:
     return None
-  return foundation_lib.build(config['foundation']['name'])
+  section = config['foundation']
+  return foundation_lib.build(section['name'], input_size=section['input_size'])
 
 
 def build(name: str, config: Mapping[str, Any], networks: networks_lib.Networks) -> stages.Stage:
