@@ -127,7 +127,7 @@ def test_inference_needs_no_training_library():
   assert not loaded(code, ('tensorflow', 'torch', 'grain', 'clu', 'orbax'))
 
 
-MIN_RUN = 9
+MIN_RUN = 8
 
 
 def raised_messages():
