@@ -41,6 +41,10 @@ def get_config() -> ConfigDict:
       'norm': config_dict.placeholder(str),
       'kl_weight': config_dict.placeholder(float),
       'latent_channels': config_dict.placeholder(int),
+      'stem': config_dict.placeholder(int),
+      'channels': config_dict.placeholder(tuple),
+      'encoder_blocks': config_dict.placeholder(tuple),
+      'decoder_blocks': config_dict.placeholder(tuple),
     }
   )
   config.restorer = ConfigDict(
@@ -129,7 +133,7 @@ def get_config() -> ConfigDict:
       'tasks': ('low_light', 'haze', 'blur', 'rain', 'snow', 'noise15', 'noise25', 'noise50'),
       'severity': 0.5,
       'alpha': 0.5,
-      # 0 takes every image.
+      # Of each task; 0 takes every image.
       'max_images': 0,
       # After training, evaluate the export and write its table and picture.
       'after_training': False,

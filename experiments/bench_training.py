@@ -2,8 +2,8 @@
 
   python experiments/bench_training.py --config=configs/quickstart.py -o experiments/results/training_cpu.json
 
-Runs the real loop (`lh_jax.train`) on the configuration's own data, batch and crop (override them as --config.KEY=VALUE);
-the first half of each phase warms up, the second is measured.
+Runs the real loop (`lh_jax.train`) on the configuration's own data, batch and crop (override as --config.KEY=VALUE); the
+first half of each phase warms up, the second is measured.
 """
 
 from __future__ import annotations
@@ -50,20 +50,17 @@ def main(argv: list[str]) -> None:
     train.train(config, pathlib.Path(folder))
     lines = [json.loads(line) for line in (pathlib.Path(folder) / 'metrics.jsonl').read_text().splitlines()]
   # Two lines a phase: the second is the measurement.
-  phases = [
-    ('stage1', config.stage1),
-    *((phase, config.stage2) for phase in ('restorer', 'encoder_lora', 'decoder_lora')),
-  ]
+  phases = [('stage1', 'stage1'), *(('stage2', phase) for phase in ('restorer', 'encoder_lora', 'decoder_lora'))]
   rows = []
-  for (phase, section), line in zip(phases, lines[1::2], strict=True):
+  for (stage, phase), line in zip(phases, lines[1::2], strict=True):
     rows.append(
       {
         'phase': phase,
-        'batch': section.batch_size,
-        'crop': section.crop_size,
-        'steps_per_sec': line['perf/steps_per_sec'],
-        'images_per_sec': line['perf/images_per_sec'],
-        'data_wait_percent': line['perf/data_wait_percent'],
+        'batch': config[stage].batch_size,
+        'crop': config[stage].crop_size,
+        'steps_per_sec': line[f'perf/{stage}/steps_per_sec'],
+        'images_per_sec': line[f'perf/{stage}/images_per_sec'],
+        'data_wait_percent': line[f'perf/{stage}/data_wait_percent'],
       }
     )
   print('| phase | batch | crop | steps/s | images/s | waiting for data |\n|---|---|---|---|---|---|')

@@ -1,6 +1,6 @@
 """Checkpoints of training states, through orbax: asynchronous saves, exact restores onto any mesh.
 
-Beside the state each checkpoint keeps its identity, a JSON tree that says which model and schedule it belongs to, so
+Beside the state each checkpoint keeps its identity, a JSON tree that says which model it belongs to, so
 that a checkpoint of another run is refused by name instead of by shape.
 """
 
@@ -62,7 +62,7 @@ class Checkpointer:
       self._manager.save(step, args=items)
 
   def check_identity(self, step: int) -> None:
-    """Checks that a checkpoint was saved by this model and schedule.
+    """Checks that a checkpoint was saved by this model.
 
     Raises:
       ValueError: it was not; names every field that differs.

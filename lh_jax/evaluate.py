@@ -11,7 +11,7 @@ import functools
 import json
 import logging
 import pathlib
-from typing import Any
+from typing import Any, Iterator
 import zlib
 
 import jax
@@ -24,12 +24,32 @@ from lh_jax import inference
 from lh_jax import metrics
 from lh_jax.data import figures
 from lh_jax.data import image_files
+from lh_jax.data import pairs
 from lh_jax.data import sources
 from lh_jax.ops import degradations
 
 log = logging.getLogger(__name__)
 
 COLUMNS = ('input', 'restored', 'ceiling')
+
+
+def open_source(config: ConfigDict) -> sources.Source:
+  """Checks the section `evaluate` and opens its data set.
+
+  Raises:
+    FileNotFoundError, ValueError: no such data set or task, or a value out of its range.
+  """
+  settings = config.evaluate
+  unknown = [task for task in settings.tasks if task not in degradations.TASKS]
+  if unknown or not settings.tasks:
+    raise ValueError(f'evaluate.tasks must name some of {degradations.TASKS}, got {tuple(settings.tasks)}.')
+  for name in ('alpha', 'severity'):
+    if not 0.0 <= settings[name] <= 1.0:
+      raise ValueError(f'evaluate.{name} must lie in [0, 1], got {settings[name]}.')
+  if settings.max_images < 0:
+    raise ValueError(f'evaluate.max_images must be at least 0 (all), got {settings.max_images}.')
+  painted = config.data.dead_leaves.to_dict()
+  return sources.build(settings.source, path=settings.path, split='test', tasks=tuple(settings.tasks), painted=painted)
 
 
 def evaluate(config: ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]]:
@@ -44,34 +64,32 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]]:
     images.
 
   Raises:
-    FileNotFoundError, ValueError: no export, or no such data set or task.
+    FileNotFoundError, ValueError: no export, or as `open_source`.
   """
   settings = config.evaluate
+  source = open_source(config)
   restorer = inference.Restorer.from_pretrained(workdir, dtype=config.train.dtype)
-  source = sources.build(settings.source, path=settings.path, split='test', painted=config.data.dead_leaves.to_dict())
-  count = min(len(source), settings.max_images or len(source))
   scores: dict[str, list[dict[str, float]]] = {}
   pictures: list[figures.Row] = []
-  for index in range(count):
-    item = source[index]
-    ceiling = restorer.reconstruct(item['clean'])
+  for item in source:
+    ceiling = None
     for task, degraded in degraded_versions(item, tuple(settings.tasks), settings.severity):
+      found = scores.setdefault(task, [])
+      if settings.max_images and len(found) == settings.max_images:
+        continue
+      ceiling = restorer.reconstruct(item['clean']) if ceiling is None else ceiling
       restored = restorer.restore(degraded, alpha=settings.alpha)
+      if not found:
+        pictures.append(figures.Row(title=task, images=(degraded, restored, ceiling, item['clean'])))
       images = dict(zip(COLUMNS, (degraded, restored, ceiling)))
       score = {
         f'{metric}_{column}': value
         for column, image in images.items()
         for metric, value in metrics.evaluate_pair(image, item['clean']).items()
       }
-      scores.setdefault(task, []).append(score)
-      log.info(
-        '%s, %s: PSNR %.2f -> %.2f dB (ceiling %.2f)',
-        item['name'],
-        task,
-        *(score[f'psnr_rgb_{column}'] for column in COLUMNS),
-      )
-      if index == 0:
-        pictures.append(figures.Row(title=task, images=(degraded, restored, ceiling, item['clean'])))
+      found.append(score)
+      shown = (score[f'psnr_rgb_{column}'] for column in COLUMNS)
+      log.info('%s, %s: PSNR %.2f -> %.2f dB (ceiling %.2f)', item['name'], task, *shown)
   rows = [
     {'task': task, 'images': len(found)} | {name: float(np.mean([score[name] for score in found])) for name in found[0]}
     for task, found in scores.items()
@@ -95,16 +113,24 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]]:
   return rows
 
 
-def degraded_versions(item: dict[str, Any], tasks: tuple[str, ...], severity: float):
-  """Yields (task, degraded uint8 image) of one item: its own pair, or every task modelled on its clean image."""
+def degraded_versions(
+  item: dict[str, Any], tasks: tuple[str, ...], severity: float
+) -> Iterator[tuple[str, np.ndarray]]:
+  """Yields (task, degraded uint8 image) of one item.
+
+  A pair brings its own. A clean image is degraded by every task; where it comes from the folder of one task, by that
+  task alone (a folder 'noise' serves 'noise15', 'noise25' and 'noise50').
+  """
+  folder = item.get('task')
   if 'degraded' in item:
-    yield item.get('task', 'paired'), item['degraded']
+    yield folder or 'paired', item['degraded']
     return
   clean = jnp.asarray(item['clean'], jnp.float32) / 255.0
   for task in tasks:
-    # Named by file and task: the value of one pixel does not depend on what else is evaluated.
-    key = jax.random.key(zlib.crc32(f'{item["name"]}/{task}'.encode()))
-    yield task, image_files.to_uint8(np.asarray(_degrade(key, clean, jnp.float32(severity), task=task)))
+    if folder in (None, task, pairs.without_level(task)):
+      # Named by file and task: the value of one pixel does not depend on what else is evaluated.
+      key = jax.random.key(zlib.crc32(f'{item["name"]}/{task}'.encode()))
+      yield task, image_files.to_uint8(np.asarray(_degrade(key, clean, jnp.float32(severity), task=task)))
 
 
 @functools.partial(jax.jit, static_argnames='task')

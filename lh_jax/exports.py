@@ -1,8 +1,9 @@
 """Exports: what training hands to inference, a folder with params.safetensors and config.json, loadable without any
 training code.
 
-config.json holds the sections that fix the architecture (`networks.SECTIONS`), the last finished stage, and the version
-that wrote it.
+The configuration (the sections that fix the architecture, `networks.SECTIONS`; the last finished stage; the version
+that wrote it) stands in the metadata of the parameters' file, which is what is read; config.json is its copy for
+people.
 """
 
 from __future__ import annotations
@@ -37,13 +38,11 @@ class Export:
 
 
 def save(folder: pathlib.Path, export: Export) -> None:
-  """Writes an export, each file atomically, parameters last."""
-  folder.mkdir(parents=True, exist_ok=True)
+  """Writes an export. The parameters' file, which also holds the configuration, appears whole or not at all."""
   config = {'format': FORMAT, 'lh_jax': lh_jax.__version__, 'stage': export.stage} | export.sections
-  temporary = folder / '.config.json.tmp'
-  temporary.write_text(json.dumps(config, indent=2) + '\n', encoding='utf-8')
-  temporary.replace(folder / 'config.json')
-  weight_files.save(folder / 'params.safetensors', export.params, {'stage': export.stage})
+  text = json.dumps(config, indent=2) + '\n'
+  weight_files.save(folder / 'params.safetensors', export.params, {'config': text})
+  (folder / 'config.json').write_text(text, encoding='utf-8')
 
 
 def find(path: pathlib.Path) -> pathlib.Path:
@@ -53,11 +52,11 @@ def find(path: pathlib.Path) -> pathlib.Path:
     FileNotFoundError: there is none.
   """
   for folder in (path / 'export', path):
-    if (folder / 'params.safetensors').is_file() and (folder / 'config.json').is_file():
+    if (folder / 'params.safetensors').is_file():
       return folder
   raise FileNotFoundError(
     f'{path} holds no export: name a work directory of a finished training run, or its export folder with '
-    'params.safetensors and config.json.'
+    'params.safetensors.'
   )
 
 
@@ -69,25 +68,34 @@ def load(path: pathlib.Path) -> Export:
 
   Raises:
     FileNotFoundError: there is none.
-    ValueError: a file is damaged, or of another format or model.
+    ValueError: the file is damaged, or of another format or model.
   """
-  folder = find(path)
+  file = find(path) / 'params.safetensors'
+  _, metadata = weight_files.load(file)
   try:
-    config = json.loads((folder / 'config.json').read_text(encoding='utf-8'))
+    config = json.loads(metadata['config'])
     found_format, stage = config['format'], config['stage']
     sections = {name: config[name] for name in networks_lib.SECTIONS}
-  except (ValueError, KeyError) as error:
-    raise ValueError(f'{folder / "config.json"} is no export configuration ({error!r}).') from error
+  except (ValueError, KeyError, TypeError) as error:
+    raise ValueError(f'{file} is no export: its metadata holds no export configuration ({error!r}).') from error
   if found_format != FORMAT:
     raise ValueError(
-      f'{folder} has export format {found_format!r}, this version reads {FORMAT}: export it again, or use the '
-      'version that wrote it.'
+      f'{file} has export format {found_format!r}, this version reads {FORMAT}: export it again, or use the version '
+      'that wrote it.'
     )
   shapes = abstract_params(sections, stage)
-  params, _ = weight_files.load(folder / 'params.safetensors', shapes)
+  params, _ = weight_files.load(file, shapes)
   # A file holds arrays only: a part without any (the statistics of a restorer without batch norm) comes back here.
   params = {name: params.get(name, {}) for name in shapes}
   return Export(sections=sections, params=params, stage=stage)
+
+
+def stage_of(path: pathlib.Path) -> str | None:
+  """Returns the last stage that the export in `path` has finished, or None where there is no export."""
+  try:
+    return load(path).stage
+  except FileNotFoundError:
+    return None
 
 
 def abstract_params(sections: Mapping[str, Mapping[str, Any]], stage: str) -> dict[str, Any]:

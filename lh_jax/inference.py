@@ -7,7 +7,6 @@ so the three steps of `Networks.restore` can be tiled without changing the resul
 from __future__ import annotations
 
 import functools
-import logging
 import pathlib
 from typing import Any
 
@@ -17,8 +16,6 @@ import numpy as np
 
 from lh_jax import exports
 from lh_jax import networks as networks_lib
-
-log = logging.getLogger(__name__)
 
 TILES = ('auto', 'full')
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
@@ -78,7 +75,7 @@ class Restorer:
 
     Args:
       image: (H, W, 3) RGB, any size; uint8, uint16, or float32 in [0, 1].
-      alpha: fidelity in [0, 1]: 1 follows the input most closely, 0 looks sharpest (Sec. 3.3).
+      alpha: in [0, 1]: 1 is most faithful (highest PSNR), 0 most perceptual (lowest LPIPS; Sec. 3.3).
       tile: 'auto' or 'full': the whole image at once.
 
     Returns:
@@ -86,6 +83,7 @@ class Restorer:
 
     Raises:
       ValueError: not such an image, alpha outside [0, 1], or unknown tile.
+      FloatingPointError: the result is not finite.
     """
     if not 0.0 <= alpha <= 1.0:
       raise ValueError(f'alpha must lie in [0, 1], got {alpha}.')
@@ -109,7 +107,9 @@ class Restorer:
     padded = np.pad(pixels, margins, mode='symmetric')
     output = np.asarray(fn(self._params, images=padded[None]))[0, :height, :width]
     if not np.isfinite(output).all():
-      log.warning('The restored image has non-finite pixels; they are written as black.')
+      raise FloatingPointError(
+        'The model gave non-finite pixels: its weights are damaged, or --dtype float32 is needed.'
+      )
     return from_unit_range(output, image.dtype)
 
 
@@ -132,7 +132,7 @@ def to_unit_range(image: np.ndarray) -> np.ndarray:
 
 def from_unit_range(image: np.ndarray, dtype: np.dtype) -> np.ndarray:
   """Clips a float image to [0, 1] and converts it to `dtype`, rounding to the nearest level."""
-  image = np.clip(np.nan_to_num(image), 0.0, 1.0)
+  image = np.clip(image, 0.0, 1.0)
   if np.issubdtype(dtype, np.integer):
     return np.floor(image * np.iinfo(dtype).max + 0.5).astype(dtype)
   return image.astype(dtype)

@@ -43,9 +43,12 @@ class Logs:
       workdir: directory of metrics.jsonl and the TensorBoard event files.
       tensorboard: also write event files; without TensorFlow this says once what is missing and goes on.
     """
-    workdir.mkdir(parents=True, exist_ok=True)
-    self._lines = open(workdir / 'metrics.jsonl', 'a', encoding='utf-8')
-    self._summaries = _summary_writer(workdir) if tensorboard else None
+    # One process of many writes; the others' files go nowhere.
+    first = jax.process_index() == 0
+    if first:
+      workdir.mkdir(parents=True, exist_ok=True)
+    self._lines = open(workdir / 'metrics.jsonl' if first else os.devnull, 'a', encoding='utf-8')
+    self._summaries = _summary_writer(workdir) if tensorboard and first else None
 
   def __enter__(self) -> Logs:
     return self
@@ -151,10 +154,10 @@ class Meter:
     rate = (done - since_step) / seconds
     left = (self._total_steps - done) / rate
     metrics |= {
-      'perf/steps_per_sec': rate,
-      'perf/images_per_sec': rate * self._batch_size,
-      'perf/data_wait_percent': 100.0 * (wait_seconds - since_wait) / seconds,
-      'perf/compile_sec': self._compile_seconds,
+      f'perf/{self._name}/steps_per_sec': rate,
+      f'perf/{self._name}/images_per_sec': rate * self._batch_size,
+      f'perf/{self._name}/data_wait_percent': 100.0 * (wait_seconds - since_wait) / seconds,
+      f'perf/{self._name}/compile_sec': self._compile_seconds,
     }
     shown = ' '.join(
       f'{name.split("/", 1)[1]}={value:.4g}' for name, value in metrics.items() if not name.startswith('perf/')
@@ -165,8 +168,8 @@ class Meter:
       done,
       self._total_steps,
       shown,
-      metrics['perf/images_per_sec'],
-      metrics['perf/data_wait_percent'],
+      metrics[f'perf/{self._name}/images_per_sec'],
+      metrics[f'perf/{self._name}/data_wait_percent'],
       *divmod(round(left), 60),
     )
     return metrics

@@ -81,7 +81,7 @@ def hinge_discriminator(real_logits: jax.Array, fake_logits: jax.Array) -> jax.A
   return jnp.mean(jax.nn.relu(1.0 - real_logits)) + jnp.mean(jax.nn.relu(1.0 + fake_logits))
 
 
-# (generator, discriminator) losses by name: config.losses.gan.
+# (generator, discriminator) losses by name: config.losses.gan_kind.
 GAN_LOSSES = {'vanilla': (vanilla_generator, vanilla_discriminator), 'hinge': (hinge_generator, hinge_discriminator)}
 
 
@@ -120,6 +120,8 @@ class LossSettings:
       raise ValueError(
         'losses.equivariance_scales is empty: give at least one scale; losses.equivariance=0 turns the term off.'
       )
+    if not 0.0 < self.hf_cutoff <= 1.0:
+      raise ValueError(f'losses.hf_cutoff must lie in (0, 1], got {self.hf_cutoff}.')
     for name in ('invariance', 'equivariance', 'hf_fidelity', 'gan', 'phf_fidelity'):
       if getattr(self, name) < 0:
         raise ValueError(f'losses.{name} must be >= 0, got {getattr(self, name)}.')

@@ -38,13 +38,16 @@ def main(argv: list[str]) -> None:
   parallel.enable_compilation_cache()
   log.info('JAX %s on %d %s device(s).', jax.__version__, jax.device_count(), jax.default_backend())
   try:
+    evaluates = MODE.value == 'evaluate' or (MODE.value == 'train' and config.evaluate.after_training)
+    if evaluates:
+      evaluate.open_source(config)
     if MODE.value == 'train':
       train.train(config, workdir)
-    if MODE.value == 'evaluate' or (MODE.value == 'train' and config.evaluate.after_training):
+    if evaluates:
       evaluate.evaluate(config, workdir)
     if MODE.value == 'restore':
       sys.exit(restore.restore_config(config, workdir))
-  except (ValueError, FileNotFoundError) as error:
+  except (ValueError, OSError, logs.TrainingDivergedError) as error:
     log.debug('Traceback:', exc_info=True)
     sys.exit(f'lh_jax: {error}')
 

@@ -1,8 +1,8 @@
 """Devices: the mesh, what is sharded over it, and moving host batches onto it. The only module that knows Mesh.
 
-Axes: 'data' splits the batch; 'fsdp' splits the batch and, beside it, every large parameter and its optimizer state. A
-  global batch is the same batch on any
-mesh: the partitioner inserts the collectives, and batch statistics are taken over the whole batch.
+Axes: 'data' splits the batch; 'fsdp' splits the batch and, beside it, every large parameter and its optimizer state.
+A global batch is the same batch on any mesh: the partitioner inserts the collectives, and batch statistics are taken
+over the whole batch.
 """
 
 from __future__ import annotations

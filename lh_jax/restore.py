@@ -15,6 +15,7 @@ import time
 from typing import Sequence
 
 from ml_collections import ConfigDict
+import numpy as np
 
 from lh_jax import inference
 from lh_jax import logs
@@ -36,15 +37,17 @@ def plan(
 
   Raises:
     FileNotFoundError: an input does not exist.
-    ValueError: several inputs for one output file, or an output inside an input folder.
+    ValueError: several inputs for one output file, an output inside an input folder, or one that cannot be written.
   """
   jobs = []
   for path in inputs:
     if path.is_dir():
       if output.resolve().is_relative_to(path.resolve()):
         raise ValueError(f'The output {output} lies in the input folder {path}: write somewhere else.')
-      found = image_files.list_images(path)
-      jobs += [(image, output / image.relative_to(path)) for image in found if recursive or image.parent == path]
+      found = [image for image in image_files.list_images(path) if recursive or image.parent == path]
+      jobs += [(image, output / image.relative_to(path)) for image in found]
+      if output.is_file():
+        raise ValueError(f'The output {output} is a file, and {path} is a folder: name a folder with -o.')
     elif path.is_file():
       as_file = bool(output.suffix) and not output.is_dir()
       if as_file and len(inputs) > 1:
@@ -52,6 +55,10 @@ def plan(
       jobs.append((path, output if as_file else output / path.name))
     else:
       raise FileNotFoundError(f'{path} does not exist.')
+  if as_file_suffix := unwritable(output, inputs):
+    raise ValueError(f'{output}: {as_file_suffix!r} files cannot be written; known: {", ".join(image_files.WRITABLE)}.')
+  # In folders, what can be read but not written becomes PNG.
+  jobs = [(s, t if t.suffix.lower() in image_files.WRITABLE else t.with_suffix('.png')) for s, t in jobs]
   targets = [target for _, target in jobs]
   twice = sorted({str(target) for target in targets if targets.count(target) > 1})
   if twice:
@@ -61,6 +68,12 @@ def plan(
       f'No images in {", ".join(map(str, inputs))}{"" if recursive else " (sub-folders need --recursive)"}.'
     )
   return jobs
+
+
+def unwritable(output: pathlib.Path, inputs: Sequence[pathlib.Path]) -> str | None:
+  """Returns the suffix of an output that names a file of a kind that cannot be written, else None."""
+  names_a_file = len(inputs) == 1 and inputs[0].is_file() and output.suffix and not output.is_dir()
+  return output.suffix if names_a_file and output.suffix.lower() not in image_files.WRITABLE else None
 
 
 def restore_files(
@@ -91,7 +104,11 @@ def restore_files(
     started = time.perf_counter()
     try:
       image = image_files.read_rgb(source)
-      image_files.write_image(target, restorer.restore(image, alpha=alpha, tile=tile))
+      restored = restorer.restore(image, alpha=alpha, tile=tile)
+      if restored.dtype != np.uint8:
+        log.info('[%d/%d] %s has 16 bits; this version writes 8.', index, len(jobs), source)
+        restored = inference.from_unit_range(inference.to_unit_range(restored), np.dtype(np.uint8))
+      image_files.write_image(target, restored)
     except Exception as error:  # One bad file must not end a batch of thousands; every reason is reported.
       failures.append(f'{source}: {error}')
       log.error('[%d/%d] %s failed: %s', index, len(jobs), source, error)
@@ -122,6 +139,8 @@ def restore_config(config: ConfigDict, workdir: pathlib.Path) -> int:
   settings = config.restore
   if not settings.input or not settings.output:
     raise ValueError('--mode=restore needs --config.restore.input=PATH and --config.restore.output=PATH.')
+  if not 0.0 <= settings.alpha <= 1.0:
+    raise ValueError(f'restore.alpha must lie in [0, 1], got {settings.alpha}.')
   jobs = plan([pathlib.Path(settings.input)], pathlib.Path(settings.output), recursive=True)
   restorer = inference.Restorer.from_pretrained(settings.checkpoint or workdir, dtype=config.train.dtype)
   return 1 if restore_files(restorer, jobs, alpha=settings.alpha, tile='auto', overwrite=True) else 0
@@ -134,9 +153,7 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument('inputs', nargs='+', type=pathlib.Path, metavar='INPUT', help='an image, or a folder of images')
   parser.add_argument('-o', '--output', required=True, type=pathlib.Path, help='the image to write, or a folder')
   parser.add_argument('--checkpoint', help='work directory of a finished run, or its export folder')
-  parser.add_argument(
-    '--alpha', type=_fraction, default=0.5, help='fidelity, 0 (sharpest) to 1 (closest to the input); default 0.5'
-  )
+  parser.add_argument('--alpha', type=_fraction, default=0.5, help='1: most faithful, 0: most perceptual; default 0.5')
   parser.add_argument(
     '--tile', choices=inference.TILES, default='auto', help='default auto; this version restores images whole'
   )

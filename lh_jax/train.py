@@ -36,6 +36,8 @@ from lh_jax.state import TrainState, stream_key
 log = logging.getLogger(__name__)
 
 PREVIEW_IMAGES = 4
+# Up to so many images are all decoded before training, which finds a damaged one; of more, only the headers are read.
+SMALL_DATA_SET = 64
 
 
 def train(config: ConfigDict, workdir: pathlib.Path) -> tuple[TrainState | None, dict[str, float]]:
@@ -61,6 +63,28 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> tuple[TrainState | None,
   return state, metrics
 
 
+def check_settings(config: ConfigDict) -> None:
+  """Checks the plain numbers of a configuration.
+
+  Raises:
+    ValueError: one is out of its range; names it.
+  """
+  stages = tuple(config.train.stages)
+  if not stages:
+    raise ValueError(f'train.stages is empty: name at least one of {stages_build.STAGES}.')
+  if stages != tuple(sorted(stages)):
+    raise ValueError(f'train.stages must name stage1 before stage2, got {stages}.')
+  least = {'train.seed': 0, 'train.log_steps': 1, 'train.image_steps': 1, 'train.checkpoint_steps': 1}
+  least |= {'stage1.steps': 1, 'stage2.restorer_steps': 1, 'stage2.lora_steps': 0}
+  for name, minimum in least.items():
+    section, key = name.split('.')
+    if config[section][key] < minimum:
+      raise ValueError(f'{name} must be at least {minimum}, got {config[section][key]}.')
+  for name in ('stage1', 'stage2'):
+    if not 0.0 <= config[name].ema_decay < 1.0:
+      raise ValueError(f'{name}.ema_decay must lie in [0, 1), got {config[name].ema_decay}.')
+
+
 class Run:
   """One call of `train`: what its stages share, all of it checked on construction."""
 
@@ -70,8 +94,7 @@ class Run:
     self.mesh = parallel.make_mesh(**config.mesh)
     self.sections = {name: config[name].to_dict() for name in networks_lib.SECTIONS}
     self.networks = networks_lib.build(self.sections, dtype=inference.activation_dtype(config.train.dtype))
-    if not config.train.stages:
-      raise ValueError(f'train.stages is empty: name at least one of {stages_build.STAGES}.')
+    check_settings(config)
     stages = [stages_build.build(name, config, self.networks) for name in config.train.stages]
     for stage in stages:
       parallel.check_batch_size(stage.batch_size, self.mesh)
@@ -98,8 +121,12 @@ class Run:
     for stage in self.unfinished:
       self.batches(stage, start_step=stage.total_steps).close()
       self.prepare(stage)
+      # Traces every network, so that an option that does not fit one of them is found now.
+      jax.eval_shape(stage.init, jax.random.key(0))
+    self.source.check_readable(limit=SMALL_DATA_SET)
     workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / 'config.json').write_text(config.to_json_best_effort(indent=2) + '\n', encoding='utf-8')
+    if jax.process_index() == 0:
+      (workdir / 'config.json').write_text(config.to_json_best_effort(indent=2) + '\n', encoding='utf-8')
 
   def train_stage(self, stage: stages_lib.Stage, logs: logs_lib.Logs) -> tuple[TrainState, dict[str, float]]:
     """Trains one stage from its latest checkpoint, or from scratch, to its end, and exports it."""
@@ -125,8 +152,9 @@ class Run:
       with self.batches(stage, start_step=start) as batches:
         loop = Loop(self, stage, abstract, parallel.abstract_like(frozen, frozen_shardings), start)
         state, metrics = loop.run(state, frozen, batches, checkpoints, logs)
-    params = jax.device_get(jax.jit(stage.export)(state, frozen))
-    exports.save(self.workdir / 'export', exports.Export(sections=self.sections, params=params, stage=stage.name))
+    params = jax.device_get(jax.jit(stage.export, out_shardings=parallel.replicated(self.mesh))(state, frozen))
+    if jax.process_index() == 0:
+      exports.save(self.workdir / 'export', exports.Export(sections=self.sections, params=params, stage=stage.name))
     return state, metrics
 
   def _load_foundation(self) -> Any:
@@ -168,15 +196,17 @@ class Run:
           f'{self.workdir} has trained {stage.name} for {step} steps, the configuration asks for {stage.total_steps}: '
           'use another --workdir.'
         )
-      return step == stage.total_steps and (self.workdir / 'export').is_dir()
+      # A run that ended between its last checkpoint and its export only has to export.
+      exported = exports.stage_of(self.workdir)
+      return step == stage.total_steps and exported is not None and exported >= stage.name
 
   def _checkpoints(self, stage: stages_lib.Stage) -> checkpoint.Checkpointer:
     identity = self.sections | {'stage': stage.name, 'seed': self.config.train.seed}
-    identity |= (
-      {'foundation': self.config.foundation.name}
-      if stage.name == 'stage1'
-      else {'discriminator': self.config.discriminator.to_dict()}
-    )
+    if stage.name == 'stage1':
+      identity |= {'foundation': self.config.foundation.name, 'losses.invariance': bool(self.config.losses.invariance)}
+    else:
+      lengths = {f'stage2.{name}': self.config.stage2[name] for name in ('restorer_steps', 'alternate_steps')}
+      identity |= {'discriminator': self.config.discriminator.to_dict()} | lengths
     return checkpoint.Checkpointer(
       self.workdir / 'checkpoints' / stage.name, identity=identity, keep=self.config.train.keep_checkpoints
     )
@@ -261,8 +291,9 @@ class Loop:
     metrics: dict[str, float] = {}
     for done in range(self.start + 1, total + 1):
       # A value that slips from the host into a step would be sent anew each time.
+      raw = parallel.put_batch(next(batches), self.mesh)
       with jax.transfer_guard_host_to_device('disallow'):
-        batch = self.prepare(parallel.put_batch(next(batches), self.mesh), state.step)
+        batch = self.prepare(raw, state.step)
         state, step_metrics = self.steps[self.stage.phase(done - 1)](state, frozen, batch)
       meter.add(step_metrics)
       last = done == total

@@ -65,7 +65,35 @@ def test_table_says_where_nothing_improved():
   assert lines[2].endswith('| -1.00 (no improvement) |') and lines[3].endswith('| +5.00 |')
 
 
-def test_unknown_task(workdir, tiny_config):
-  tiny_config.evaluate.tasks = ('fog',)
-  with pytest.raises(ValueError, match='fog'):
-    evaluate.evaluate(tiny_config, workdir)
+def test_a_task_folder_of_clean_images_serves_its_own_task(workdir, tmp_path, tiny_config):
+  """As in the paper's settings: pairs for low light, clean images for noise, which leave the pairs' row alone."""
+  rng = np.random.default_rng(0)
+  for half in ('low_light/gt', 'low_light/input', 'noise/gt'):
+    (tmp_path / 'data' / half).mkdir(parents=True)
+    for name in 'ab':
+      image = Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8))
+      image.save(tmp_path / 'data' / half / f'{name}.png')
+  tiny_config.evaluate.update(
+    {'source': 'pairs', 'path': str(tmp_path / 'data'), 'tasks': ('low_light', 'noise15', 'noise25')}
+  )
+  rows = evaluate.evaluate(tiny_config, workdir)
+  assert {row['task']: row['images'] for row in rows} == {'low_light': 2, 'noise15': 2, 'noise25': 2}
+  tiny_config.evaluate.max_images = 1
+  assert {row['images'] for row in evaluate.evaluate(tiny_config, workdir)} == {1}
+
+
+@pytest.mark.parametrize(
+  'change, message',
+  [
+    ({'tasks': ('fog',)}, r"evaluate.tasks must name some of .*'low_light'.*got \('fog',\)"),
+    ({'tasks': ()}, 'evaluate.tasks must name some of'),
+    ({'alpha': 2.0}, r'evaluate.alpha must lie in \[0, 1\], got 2.0'),
+    ({'severity': -0.5}, r'evaluate.severity must lie in \[0, 1\]'),
+    ({'max_images': -1}, 'evaluate.max_images must be at least 0'),
+    ({'source': 'folder'}, 'evaluate.path'),
+  ],
+)
+def test_errors(tiny_config, change, message):
+  tiny_config.evaluate.update(change)
+  with pytest.raises(ValueError, match=message):
+    evaluate.open_source(tiny_config)

@@ -48,25 +48,32 @@ def test_nothing_there(tmp_path):
     exports.load(tmp_path)
 
 
-def test_damaged_configuration(tmp_path, export):
-  exports.save(tmp_path, export)
-  (tmp_path / 'config.json').write_text('{"format": 1')
-  with pytest.raises(ValueError, match='is no export configuration'):
+@pytest.mark.parametrize('config', ['{"format": 1', '[]', '{"format": 1}'])
+def test_damaged_configuration(tmp_path, export, config):
+  weight_files.save(tmp_path / 'params.safetensors', export.params, {'config': config})
+  with pytest.raises(ValueError, match='is no export: its metadata holds no export configuration'):
     exports.load(tmp_path)
 
 
 def test_other_format(tmp_path, export):
   exports.save(tmp_path, export)
-  config = json.loads((tmp_path / 'config.json').read_text())
-  (tmp_path / 'config.json').write_text(json.dumps(config | {'format': 99}))
+  config = json.loads((tmp_path / 'config.json').read_text()) | {'format': 99}
+  weight_files.save(tmp_path / 'params.safetensors', export.params, {'config': json.dumps(config)})
   with pytest.raises(ValueError, match='export format 99, this version reads 1'):
     exports.load(tmp_path)
+
+
+def test_stage_of(tmp_path, export):
+  assert exports.stage_of(tmp_path) is None
+  exports.save(tmp_path, export)
+  assert exports.stage_of(tmp_path) == 'stage2'
 
 
 def test_parameters_of_another_model(tmp_path, export):
   exports.save(tmp_path, export)
   params = dict(export.params)
   del params['latent']
-  weight_files.save(tmp_path / 'params.safetensors', params, {})
+  metadata = {'config': (tmp_path / 'config.json').read_text()}
+  weight_files.save(tmp_path / 'params.safetensors', params, metadata)
   with pytest.raises(ValueError, match='latent/mean'):
     exports.load(tmp_path)

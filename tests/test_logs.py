@@ -53,9 +53,10 @@ def test_meter_averages_and_measures():
   meter.add({'s/a': np.float32(1.0)})
   meter.add({'s/a': np.float32(3.0), 's/b': np.float32(5.0)})
   metrics = meter.read(2, wait_seconds=0.0)
-  assert metrics['s/a'] == 2.0 and metrics['s/b'] == 5.0 and metrics['perf/compile_sec'] == 1.5
+  assert metrics['s/a'] == 2.0 and metrics['s/b'] == 5.0 and metrics['perf/s/compile_sec'] == 1.5
   assert (
-    metrics['perf/images_per_sec'] == 8 * metrics['perf/steps_per_sec'] and metrics['perf/data_wait_percent'] == 0.0
+    metrics['perf/s/images_per_sec'] == 8 * metrics['perf/s/steps_per_sec']
+    and metrics['perf/s/data_wait_percent'] == 0.0
   )
   meter.add({'s/a': np.float32(4.0)})
   assert meter.read(3, wait_seconds=0.1)['s/a'] == 4.0

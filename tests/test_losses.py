@@ -79,6 +79,8 @@ def test_settings_errors():
     settings(gan_kind='wgan')
   with pytest.raises(ValueError, match="Unknown losses.invariance_distance 'dot'; known"):
     settings(invariance_distance='dot')
+  with pytest.raises(ValueError, match=r'losses.hf_cutoff must lie in \(0, 1\], got 0.0'):
+    settings(hf_cutoff=0.0)
   with pytest.raises(ValueError, match='losses.gan must be >= 0, got -1'):
     settings(gan=-1)
   with pytest.raises(ValueError, match='losses.equivariance_scales is empty'):

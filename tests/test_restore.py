@@ -73,6 +73,8 @@ def test_a_bad_file_is_named_and_the_others_are_written(photographs, tmp_path, m
     (['IN', '-o', 'IN/out'], 'lies in the input folder'),
     (['IN/a.png', 'IN/sub/c.png', '-o', 'x.png'], '2 inputs cannot be written to the one file'),
     (['EMPTY', '-o', 'out'], 'EMPTY'),
+    (['IN/a.png', '-o', 'out.tiff'], "'.tiff' files cannot be written; known: .png"),
+    (['IN', '-o', 'FILE'], 'is a file, and .* is a folder: name a folder with -o'),
     (['IN/a.png', 'IN/a.png', '-o', 'out'], 'Several inputs would be written to'),
     (['IN/a.png', '-o', 'x.png', '--alpha', '2'], r'2 is not in \[0, 1\]'),
     (['IN/a.png', '-o', 'x.png', '--tile', '512'], 'invalid choice'),
@@ -83,6 +85,7 @@ def test_a_bad_file_is_named_and_the_others_are_written(photographs, tmp_path, m
 def test_usage_errors_exit_with_2(photographs, tmp_path, model, capsys, monkeypatch, arguments, message):
   empty = tmp_path / 'EMPTY'
   empty.mkdir()
+  (tmp_path / 'FILE').touch()
   monkeypatch.chdir(tmp_path)
   (tmp_path / 'IN').symlink_to(photographs)
   arguments = arguments if '--checkpoint' in arguments else [*arguments, '--checkpoint', model]
@@ -92,9 +95,23 @@ def test_usage_errors_exit_with_2(photographs, tmp_path, model, capsys, monkeypa
   assert __import__('re').search(message, capsys.readouterr().err)
 
 
+def test_kinds_that_cannot_be_written_become_png(tmp_path, model):
+  folder, out = tmp_path / 'in', tmp_path / 'out'
+  folder.mkdir()
+  Image.fromarray(np.full((16, 24, 3), 90, np.uint8)).save(folder / 'a.tif')
+  Image.fromarray(np.full((16, 24), 30_000, np.uint16)).save(folder / 'grey16.png')
+  assert restore.main([str(folder), '-o', str(out), '--checkpoint', model]) == 0
+  assert written(out) == ['a.png', 'grey16.png']
+
+
 def test_mode_restore(photographs, tmp_path, model, tiny_config):
   with pytest.raises(ValueError, match='needs --config.restore.input=PATH'):
     restore.restore_config(tiny_config, tmp_path)
-  tiny_config.restore.update({'input': str(photographs), 'output': str(tmp_path / 'out'), 'checkpoint': model})
+  tiny_config.restore.update({'input': 'a', 'output': 'b', 'alpha': 2.0})
+  with pytest.raises(ValueError, match=r'restore.alpha must lie in \[0, 1\], got 2.0'):
+    restore.restore_config(tiny_config, tmp_path)
+  tiny_config.restore.update(
+    {'alpha': 0.5, 'input': str(photographs), 'output': str(tmp_path / 'out'), 'checkpoint': model}
+  )
   assert restore.restore_config(tiny_config, tmp_path) == 0
   assert written(tmp_path / 'out') == ['a.png', 'b ü.jpg', 'sub/c.png']

@@ -1,6 +1,7 @@
 """lh_jax.train: both stages end to end, and every mistake found before training starts."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -30,7 +31,9 @@ def test_a_run_leaves_what_it_promises(run):
   assert json.loads((workdir / 'config.json').read_text())['vae']['preset'] == 'tiny'
   lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
   assert [line['step'] for line in lines] == [1, 2, 3, 4, 1, 2, 3, 4, 5, 6]
-  assert {'perf/steps_per_sec', 'perf/images_per_sec', 'perf/data_wait_percent', 'perf/compile_sec'} <= set(lines[0])
+  assert {
+    f'perf/stage1/{name}' for name in ('steps_per_sec', 'images_per_sec', 'data_wait_percent', 'compile_sec')
+  } <= set(lines[0])
   restored = lh_jax.Restorer.from_pretrained(workdir).restore(np.zeros((10, 12, 3), np.uint8))
   assert restored.shape == (10, 12, 3)
 
@@ -68,6 +71,14 @@ def test_diverged(tmp_path, tiny_config):
     ({'train.stages': ()}, 'train.stages is empty: name at least one'),
     ({'train.stages': ('stage2',)}, 'stage2 needs a trained VAE: put stage1 in train.stages'),
     ({'train.stages': ('stage2',), 'train.init_from': '/nowhere'}, '/nowhere holds no export'),
+    ({'train.stages': ('stage2', 'stage1')}, 'train.stages must name stage1 before stage2'),
+    ({'train.log_steps': 0}, 'train.log_steps must be at least 1, got 0'),
+    ({'train.seed': -1}, 'train.seed must be at least 0, got -1'),
+    ({'stage2.lora_steps': -3}, 'stage2.lora_steps must be at least 0, got -3'),
+    ({'stage1.ema_decay': 1.5}, r'stage1.ema_decay must lie in \[0, 1\), got 1.5'),
+    ({'restorer.norm': 'foo'}, 'foo'),
+    ({'lora.min_kernel': 5}, 'lora.min_kernel=5'),
+    ({'losses.hf_cutoff': 0.0}, 'losses.hf_cutoff'),
     ({'data.source': 'internet'}, "unknown source 'internet'; known: embedded"),
     ({'data.source': 'folder'}, 'name it in data.path'),
     ({'data.source': 'folder', 'data.path': '/nowhere'}, '/nowhere'),
@@ -105,6 +116,31 @@ def test_folders_of_photographs(tmp_path, tiny_config):
   with pytest.raises(ValueError) as error:
     train.train(tiny_config, tmp_path / 'run')
   assert 'a.png: sizes differ' in str(error.value) and 'gt/b has no counterpart in input' in str(error.value)
+
+
+def test_a_truncated_image_is_found_before_training(tmp_path, tiny_config):
+  rng = np.random.default_rng(0)
+  image = Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+  for name in ('good', 'cut'):
+    image.save(tmp_path / f'{name}.jpg')
+  (tmp_path / 'cut.jpg').write_bytes((tmp_path / 'good.jpg').read_bytes()[:1500])
+  tiny_config.data.update({'source': 'folder', 'path': str(tmp_path)})
+  with pytest.raises(ValueError, match='these images cannot be read:\n.*cut.jpg'):
+    train.train(tiny_config, tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
+
+
+def test_a_run_lost_before_its_export_only_exports(run, tiny_config, tmp_path):
+  """Killed between the last checkpoint of stage 2 and its export: the export there is stage 1's."""
+  workdir, _, _ = run
+  lost = tmp_path / 'lost'
+  shutil.copytree(workdir, lost)
+  whole = exports.load(workdir)
+  params = {name: whole.params[name] for name in ('vae', 'latent')}
+  exports.save(lost / 'export', exports.Export(sections=whole.sections, params=params, stage='stage1'))
+  state, _ = train.train(tiny_config, lost)
+  assert int(state.step) == 6
+  jax.tree.map(np.testing.assert_array_equal, exports.load(lost).params, whole.params)
 
 
 def test_checkpoint_of_another_model(run, tiny_config):

@@ -71,6 +71,31 @@ class Source:
     item = self.items[index]
     return {'name': item.name, **arrays} if item.task is None else {'name': item.name, 'task': item.task, **arrays}
 
+  def check_readable(self, *, limit: int) -> None:
+    """Decodes every image file of a small set, so that a damaged one is found before training; the cache keeps them.
+
+    Args:
+      limit: sets of more images are left alone.
+
+    Raises:
+      ValueError: naming every image that cannot be read.
+    """
+    files = [index for index, item in enumerate(self.items) if item.clean is not None]
+    if len(files) > limit:
+      return
+
+    def problem(index: int) -> str | None:
+      try:
+        self[index]
+      except (ValueError, OSError) as error:
+        return str(error)
+      return None
+
+    with futures.ThreadPoolExecutor() as pool:
+      found = [text for text in pool.map(problem, files) if text]
+    if found:
+      raise ValueError('these images cannot be read:\n  ' + '\n  '.join(found))
+
   def _keep(self, index: int, arrays: dict[str, np.ndarray]) -> None:
     size = sum(array.nbytes for array in arrays.values())
     with self._lock:

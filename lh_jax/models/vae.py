@@ -155,7 +155,7 @@ class Encoder(nn.Module):
       for block in range(blocks):
         x = ResBlock(p.norm, dtype=self.dtype, name=f'level{level}_block{block}')(x)
     x = nn.silu(layers.make_norm(p.norm, dtype=self.dtype, name='norm_out')(x))
-    moments = nn.Conv(2 * p.latent_channels, (1, 1), dtype=self.dtype, name='conv_out')(x).astype(jnp.float32)
+    moments = nn.Conv(2 * p.latent_channels, (1, 1), dtype=jnp.float32, name='conv_out')(x)
     mean, logvar = jnp.split(moments, 2, axis=-1)
     return mean, jnp.clip(logvar, *LOGVAR_RANGE)
 
@@ -176,8 +176,9 @@ class Decoder(nn.Module):
       if level:
         x = Up(p.channels[level - 1], dtype=self.dtype, name=f'up{level}')(x)
     x = nn.silu(layers.make_norm(p.norm, dtype=self.dtype, name='norm_out')(x))
-    x = nn.Conv(3 * p.stem**2, (3, 3), dtype=self.dtype, name='conv_out')(x)
-    return layers.depth_to_space(x, p.stem).astype(jnp.float32)
+    # In float32: bfloat16 would leave about 8 bits of the written pixels.
+    x = nn.Conv(3 * p.stem**2, (3, 3), dtype=jnp.float32, name='conv_out')(x)
+    return layers.depth_to_space(x, p.stem)
 
 
 @dataclasses.dataclass(frozen=True)

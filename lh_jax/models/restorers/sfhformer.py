@@ -216,5 +216,5 @@ class SFHformer(nn.Module):
     if z.shape[-1] != self.channels:
       raise ValueError(
         f'SFHformer got latents of shape {z.shape}; their last axis must be channels={self.channels} '
-        '(restorer.channels must equal vae.latent_channels)'
+        '(vae.latent_channels)'
       )
