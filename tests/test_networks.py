@@ -45,6 +45,16 @@ def test_default_model_is_within_the_papers_budget():
   assert abs(parameters / 1.2e6 - 1) < 0.05 and abs(multiply_adds / 3.6e9 - 1) < 0.05
 
 
+def test_the_readmes_sizes():
+  config = runpy.run_path(str(ROOT / 'configs' / 'base.py'))['get_config']()
+  params = jax.eval_shape(networks_lib.build(sections(config)).init, jax.random.key(0))
+  sizes = {name: summary.parameters(tree) for name, tree in params.items()}
+  readme = (ROOT / 'README.md').read_text(encoding='utf-8')
+  branches = sizes['encoder_lora'] + sizes['decoder_lora']
+  for size in (sizes['vae'], sizes['restorer'], sizes['vae'] + sizes['restorer'], branches):
+    assert f'{size:,}'.replace(',', ' ') in readme
+
+
 def test_alpha_is_the_papers_rule(model):
   """phi* + alpha dphi in the encoder, psi* + (1 - alpha) dpsi in the decoder, written out."""
   networks, params = model
