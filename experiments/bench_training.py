@@ -2,7 +2,7 @@
 
   python experiments/bench_training.py --config=configs/quickstart.py -o experiments/results/training_cpu.json
 
-Runs the real loop (`lh_jax.train`) on the configuration's own data, batch and crop (override as --config.KEY=VALUE); the
+Runs the real loop (`lh_jax.train`) on the configuration's own data, batch and crop (or --config.KEY=VALUE). The
 first half of each phase warms up, the second is measured.
 """
 

@@ -38,12 +38,11 @@ def main(argv: list[str]) -> None:
   parallel.enable_compilation_cache()
   log.info('JAX %s on %d %s device(s).', jax.__version__, jax.device_count(), jax.default_backend())
   try:
-    evaluates = MODE.value == 'evaluate' or (MODE.value == 'train' and config.evaluate.after_training)
-    if evaluates:
-      evaluate.open_source(config)
     if MODE.value == 'train':
+      if config.evaluate.after_training:
+        evaluate.open_source(config)  # Its mistakes must not wait until training has ended.
       train.train(config, workdir)
-    if evaluates:
+    if MODE.value == 'evaluate' or (MODE.value == 'train' and config.evaluate.after_training):
       evaluate.evaluate(config, workdir)
     if MODE.value == 'restore':
       sys.exit(restore.restore_config(config, workdir))

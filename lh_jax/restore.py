@@ -8,6 +8,7 @@ continues with the files that are missing.
 from __future__ import annotations
 
 import argparse
+import collections
 import logging
 import pathlib
 import sys
@@ -40,6 +41,7 @@ def plan(
     ValueError: several inputs for one output file, an output inside an input folder, or one that cannot be written.
   """
   jobs = []
+  names_file = bool(output.suffix) and not output.is_dir()
   for path in inputs:
     if path.is_dir():
       if output.resolve().is_relative_to(path.resolve()):
@@ -49,18 +51,18 @@ def plan(
       if output.is_file():
         raise ValueError(f'The output {output} is a file, and {path} is a folder: name a folder with -o.')
     elif path.is_file():
-      as_file = bool(output.suffix) and not output.is_dir()
-      if as_file and len(inputs) > 1:
+      if names_file and len(inputs) > 1:
         raise ValueError(f'{len(inputs)} inputs cannot be written to the one file {output}: name a folder with -o.')
-      jobs.append((path, output if as_file else output / path.name))
+      if names_file and output.suffix.lower() not in image_files.WRITABLE:
+        known = ', '.join(image_files.WRITABLE)
+        raise ValueError(f'{output}: {output.suffix!r} files cannot be written; known: {known}.')
+      jobs.append((path, output if names_file else output / path.name))
     else:
       raise FileNotFoundError(f'{path} does not exist.')
-  if as_file_suffix := unwritable(output, inputs):
-    raise ValueError(f'{output}: {as_file_suffix!r} files cannot be written; known: {", ".join(image_files.WRITABLE)}.')
   # In folders, what can be read but not written becomes PNG.
   jobs = [(s, t if t.suffix.lower() in image_files.WRITABLE else t.with_suffix('.png')) for s, t in jobs]
-  targets = [target for _, target in jobs]
-  twice = sorted({str(target) for target in targets if targets.count(target) > 1})
+  counts = collections.Counter(target for _, target in jobs)
+  twice = sorted(str(target) for target, count in counts.items() if count > 1)
   if twice:
     raise ValueError(f'Several inputs would be written to {", ".join(twice)}: restore them into different folders.')
   if not jobs:
@@ -68,12 +70,6 @@ def plan(
       f'No images in {", ".join(map(str, inputs))}{"" if recursive else " (sub-folders need --recursive)"}.'
     )
   return jobs
-
-
-def unwritable(output: pathlib.Path, inputs: Sequence[pathlib.Path]) -> str | None:
-  """Returns the suffix of an output that names a file of a kind that cannot be written, else None."""
-  names_a_file = len(inputs) == 1 and inputs[0].is_file() and output.suffix and not output.is_dir()
-  return output.suffix if names_a_file and output.suffix.lower() not in image_files.WRITABLE else None
 
 
 def restore_files(
@@ -107,7 +103,7 @@ def restore_files(
       restored = restorer.restore(image, alpha=alpha, tile=tile)
       if restored.dtype != np.uint8:
         log.info('[%d/%d] %s has 16 bits; this version writes 8.', index, len(jobs), source)
-        restored = inference.from_unit_range(inference.to_unit_range(restored), np.dtype(np.uint8))
+        restored = image_files.to_uint8(inference.to_unit_range(restored))
       image_files.write_image(target, restored)
     except Exception as error:  # One bad file must not end a batch of thousands; every reason is reported.
       failures.append(f'{source}: {error}')

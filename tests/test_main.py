@@ -40,6 +40,7 @@ def test_help():
     (['--config=configs/quickstart.py'], 'workdir'),
     (['--config=configs/quickstart.py', '--workdir=W', '--mode=dance'], 'dance'),
     (['--config=configs/quickstart.py', '--workdir=W', 'stray'], 'Unexpected arguments'),
+    (['--config=configs/quickstart.py', '--workdir=W', "--config.evaluate.tasks=('fog',)"], 'evaluate.tasks must name'),
     (['--config=configs/quickstart.py', '--workdir=W', '--mode=evaluate'], 'W holds no export'),
     (
       ['--config=configs/quickstart.py', '--workdir=W', '--config.data.source=folder', '--config.data.path=/nowhere'],

@@ -125,7 +125,7 @@ def test_a_truncated_image_is_found_before_training(tmp_path, tiny_config):
     image.save(tmp_path / f'{name}.jpg')
   (tmp_path / 'cut.jpg').write_bytes((tmp_path / 'good.jpg').read_bytes()[:1500])
   tiny_config.data.update({'source': 'folder', 'path': str(tmp_path)})
-  with pytest.raises(ValueError, match='these images cannot be read:\n.*cut.jpg'):
+  with pytest.raises(ValueError, match=r'the data set has 1 problem\(s\):\n.*cut.jpg'):
     train.train(tiny_config, tmp_path / 'run')
   assert not (tmp_path / 'run').exists()
 

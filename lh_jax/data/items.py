@@ -93,8 +93,7 @@ class Source:
 
     with futures.ThreadPoolExecutor() as pool:
       found = [text for text in pool.map(problem, files) if text]
-    if found:
-      raise ValueError('these images cannot be read:\n  ' + '\n  '.join(found))
+    raise_problems('the data set', found)
 
   def _keep(self, index: int, arrays: dict[str, np.ndarray]) -> None:
     size = sum(array.nbytes for array in arrays.values())

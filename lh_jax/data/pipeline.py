@@ -136,6 +136,28 @@ def _probabilities(tasks: Sequence[str], task_weights: Sequence[float] | None) -
   return weights / weights.sum()
 
 
+def _check_stream(
+  *, batch_size: int, seed: int, start_step: int, num_steps: int, process_index: int, process_count: int
+) -> None:
+  if process_count < 1 or not 0 <= process_index < process_count:
+    raise ValueError(f'process_index {process_index} is not in 0..process_count-1, process_count is {process_count}')
+  if batch_size < 1 or batch_size % process_count:
+    raise ValueError(f'batch_size {batch_size} is not a positive multiple of the {process_count} processes')
+  if seed < 0 or not 0 <= start_step <= num_steps:
+    raise ValueError(f'need seed >= 0 and 0 <= start_step <= num_steps, got {seed}, {start_step}, {num_steps}')
+
+
+def _check_crops(items: Sequence[Item], crop_size: int) -> None:
+  if crop_size < 1:
+    raise ValueError(f'crop_size is {crop_size}; it must be positive')
+  small = [f'{item.name} ({item.height}x{item.width})' for item in items if min(item.height, item.width) < crop_size]
+  if small:
+    raise ValueError(
+      f'{len(small)} image(s) are smaller than crop_size={crop_size}: {", ".join(small[:20])}; '
+      'lower the crop_size of the stage or remove them'
+    )
+
+
 def training_batches(
   source: Source,
   *,
@@ -178,24 +200,17 @@ def training_batches(
   """
   tasks = tuple(tasks)
   probabilities = _probabilities(tasks, task_weights)
-  if process_count < 1 or not 0 <= process_index < process_count:
-    raise ValueError(f'process_index {process_index} is not in 0..process_count-1, process_count is {process_count}')
-  if batch_size < 1 or batch_size % process_count:
-    raise ValueError(f'batch_size {batch_size} is not a positive multiple of the {process_count} processes')
-  if crop_size < 1:
-    raise ValueError(f'crop_size is {crop_size}; it must be positive')
-  if seed < 0 or not 0 <= start_step <= num_steps:
-    raise ValueError(f'need seed >= 0 and 0 <= start_step <= num_steps, got {seed}, {start_step}, {num_steps}')
+  _check_stream(
+    batch_size=batch_size,
+    seed=seed,
+    start_step=start_step,
+    num_steps=num_steps,
+    process_index=process_index,
+    process_count=process_count,
+  )
+  _check_crops(source.items, crop_size)
   if num_threads < 0 or prefetch < 1:
     raise ValueError(f'need data.num_threads >= 0 and data.prefetch >= 1, got {num_threads}, {prefetch}')
-  small = [
-    f'{item.name} ({item.height}x{item.width})' for item in source.items if min(item.height, item.width) < crop_size
-  ]
-  if small:
-    raise ValueError(
-      f'{len(small)} image(s) are smaller than crop_size={crop_size}: {", ".join(small[:20])}; '
-      'lower the crop_size of the stage or remove them'
-    )
   samples = _Samples(
     source=source,
     serving=_candidates(source.items, tasks),
