@@ -96,6 +96,25 @@ class _Samples:
   seed: int
   augment: bool
 
+  def __post_init__(self):
+    count, index, crop = self.process_count, self.process_index, self.crop_size
+    if count < 1 or not 0 <= index < count:
+      raise ValueError(f'process_index {index} is not in 0..process_count-1, process_count is {count}')
+    if self.batch_size < 1 or self.batch_size % count:
+      raise ValueError(f'batch_size {self.batch_size} is not a positive multiple of the {count} processes')
+    start, stop = self.steps.start, self.steps.stop
+    if self.seed < 0 or not 0 <= start <= stop:
+      raise ValueError(f'need seed >= 0 and 0 <= start_step <= num_steps, got {self.seed}, {start}, {stop}')
+    if crop < 1:
+      raise ValueError(f'crop_size is {crop}; it must be positive')
+    items = self.source.items
+    small = [f'{item.name} ({item.height}x{item.width})' for item in items if min(item.height, item.width) < crop]
+    if small:
+      raise ValueError(
+        f'{len(small)} image(s) are smaller than crop_size={crop}: {", ".join(small[:20])}; '
+        'lower the crop_size of the stage or remove them'
+      )
+
   @property
   def local_size(self) -> int:
     return self.batch_size // self.process_count
@@ -134,28 +153,6 @@ def _probabilities(tasks: Sequence[str], task_weights: Sequence[float] | None) -
   if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.sum() > 0):
     raise ValueError(f'data.task_weights must be finite, not negative and not all 0, got {weights.tolist()}')
   return weights / weights.sum()
-
-
-def _check_stream(
-  *, batch_size: int, seed: int, start_step: int, num_steps: int, process_index: int, process_count: int
-) -> None:
-  if process_count < 1 or not 0 <= process_index < process_count:
-    raise ValueError(f'process_index {process_index} is not in 0..process_count-1, process_count is {process_count}')
-  if batch_size < 1 or batch_size % process_count:
-    raise ValueError(f'batch_size {batch_size} is not a positive multiple of the {process_count} processes')
-  if seed < 0 or not 0 <= start_step <= num_steps:
-    raise ValueError(f'need seed >= 0 and 0 <= start_step <= num_steps, got {seed}, {start_step}, {num_steps}')
-
-
-def _check_crops(items: Sequence[Item], crop_size: int) -> None:
-  if crop_size < 1:
-    raise ValueError(f'crop_size is {crop_size}; it must be positive')
-  small = [f'{item.name} ({item.height}x{item.width})' for item in items if min(item.height, item.width) < crop_size]
-  if small:
-    raise ValueError(
-      f'{len(small)} image(s) are smaller than crop_size={crop_size}: {", ".join(small[:20])}; '
-      'lower the crop_size of the stage or remove them'
-    )
 
 
 def training_batches(
@@ -198,23 +195,12 @@ def training_batches(
     ValueError: if an option is out of range, an image is smaller than the crop, or the tasks of the data set and those
       asked for do not match.
   """
-  tasks = tuple(tasks)
-  probabilities = _probabilities(tasks, task_weights)
-  _check_stream(
-    batch_size=batch_size,
-    seed=seed,
-    start_step=start_step,
-    num_steps=num_steps,
-    process_index=process_index,
-    process_count=process_count,
-  )
-  _check_crops(source.items, crop_size)
   if num_threads < 0 or prefetch < 1:
     raise ValueError(f'need data.num_threads >= 0 and data.prefetch >= 1, got {num_threads}, {prefetch}')
   samples = _Samples(
     source=source,
+    probabilities=_probabilities(tasks, task_weights),
     serving=_candidates(source.items, tasks),
-    probabilities=probabilities,
     steps=range(start_step, num_steps),
     batch_size=batch_size,
     process_index=process_index,
