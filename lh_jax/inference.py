@@ -1,14 +1,17 @@
 """Restorer: parameters and an image in, a restored image out.
 
-The image is restored whole. Encoder and decoder are local (see `models.vae`), only the restorer sees the whole latent,
-so the three steps of `Networks.restore` can be tiled without changing the result.
+Three ways to run, one result: the whole image at once; in tiles, because encoder and decoder are local (`models.vae`)
+and only the restorer sees the whole latent, which is small; and, either way, with the rows of every window split over
+several devices. The image and its result stay on the host, in their own type; devices hold windows and latents.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import logging
 import pathlib
-from typing import Any
+from typing import Any, Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +19,15 @@ import numpy as np
 
 from lh_jax import exports
 from lh_jax import networks as networks_lib
+from lh_jax import planning
+from lh_jax import programs as programs_lib
+from lh_jax import windows as windows_lib
 
-TILES = ('auto', 'full')
+log = logging.getLogger('lh_jax')
+
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
+DEFAULT_ALPHA = 0.5  # as in the paper's main tables
+ERROR_SIDE = 512  # pixels of the part on which the error of inexact tiles is measured
 
 
 def activation_dtype(name: str) -> Any:
@@ -35,6 +44,21 @@ def activation_dtype(name: str) -> Any:
   return DTYPES[name]
 
 
+@dataclasses.dataclass(frozen=True)
+class Restored:
+  """One result.
+
+  Attributes:
+    image: restored image, shape and dtype of the input.
+    window: pixels (height, width) that were computed at once, halos included; None where that was the whole image.
+    notes: what a user should know: a smaller tile after memory ran out, windows redone in float32.
+  """
+
+  image: np.ndarray
+  window: tuple[int, int] | None
+  notes: tuple[str, ...]
+
+
 class Restorer:
   """A restoration model, ready to use.
 
@@ -42,24 +66,27 @@ class Restorer:
   restored = restorer.restore(image, alpha=0.5)
   """
 
-  def __init__(self, networks: networks_lib.Networks, params: Any):
-    """Wraps networks and a whole model's parameters (see `networks.PARTS`)."""
-    self._networks = networks
-    self._params = jax.device_put(params)
-    self._restore = jax.jit(networks.restore)
-    self._reconstruct = jax.jit(networks.reconstruct)
+  def __init__(self, networks: networks_lib.Networks, params: Any, *, devices: int = 1):
+    """Wraps networks and a whole model's parameters (see `networks.PARTS`); `devices` as in `from_pretrained`."""
+    self._programs = programs_lib.Programs(networks, params, devices=devices)
+    # Where the encoder's branch does nothing, every alpha shares encoder and restorer.
+    self._same_latent = all(not np.any(leaf) for leaf in jax.tree.leaves(jax.device_get(params['encoder_lora'])))
 
   @classmethod
-  def from_pretrained(cls, path_or_name: str | pathlib.Path | None = None, *, dtype: str = 'auto') -> Restorer:
+  def from_pretrained(
+    cls, path_or_name: str | pathlib.Path | None = None, *, dtype: str = 'auto', devices: int = 1
+  ) -> Restorer:
     """Loads a trained model.
 
     Args:
       path_or_name: a work directory of a finished run, or its export folder.
       dtype: of the activations: 'auto', 'float32' or 'bfloat16'.
+      devices: how many devices of this process share the rows of an image.
 
     Raises:
       FileNotFoundError: there is no export.
-      ValueError: nothing named (no weights are bundled with this version), a damaged export, or one without a restorer.
+      ValueError: nothing named (no weights are bundled with this version), a damaged export, one without a restorer, or
+        more devices than there are.
     """
     if path_or_name is None:
       raise ValueError(
@@ -68,71 +95,120 @@ class Restorer:
     export = exports.load(pathlib.Path(path_or_name))
     if export.stage == 'stage1':
       raise ValueError(f'{path_or_name} has finished stage 1 only: it holds a VAE, no restorer. Train stage 2 first.')
-    return cls(networks_lib.build(export.sections, dtype=activation_dtype(dtype)), export.params)
+    return cls(networks_lib.build(export.sections, dtype=activation_dtype(dtype)), export.params, devices=devices)
 
-  def restore(self, image: np.ndarray, *, alpha: float = 0.5, tile: str = 'auto') -> np.ndarray:
-    """Restores an image.
+  def restore(self, image: np.ndarray, **options: Any) -> np.ndarray:
+    """Restores an image; arguments and errors as `run`. Returns it with the same shape and dtype."""
+    return self.run(image, **options).image
+
+  def run(self, image: np.ndarray, *, alpha: float = DEFAULT_ALPHA, **options: Any) -> Restored:
+    """Restores an image and says how.
 
     Args:
       image: (H, W, 3) RGB, any size; uint8, uint16, or float32 in [0, 1].
       alpha: in [0, 1]: 1 is most faithful (highest PSNR), 0 most perceptual (lowest LPIPS; Sec. 3.3).
-      tile: 'auto' or 'full': the whole image at once.
-
-    Returns:
-      The restored image, of the same shape and dtype.
+      tile: 'full', the whole image at once; a number, the pixels on a side that a window yields (the halo that it needs
+        beside them is added; rounded up to the VAE's factor); or 'auto', the windows with the least computation that
+        fit into memory.
+      max_memory: bytes that 'auto' may use, besides the image and its result; None is what the device has free.
+      progress: called with the share of the work that is done, 0 to 1, after every window.
 
     Raises:
       ValueError: not such an image, alpha outside [0, 1], or unknown tile.
-      FloatingPointError: the result is not finite.
+      FloatingPointError: the result is not finite, in float32 either.
+      MemoryError: the smallest tile, or the latent of the whole image, does not fit.
     """
-    if not 0.0 <= alpha <= 1.0:
-      raise ValueError(f'alpha must lie in [0, 1], got {alpha}.')
-    if tile not in TILES:
-      raise ValueError(f'Unknown tile {tile!r}; known: {", ".join(TILES)}.')
-    return self._run(functools.partial(self._restore, alpha=jnp.float32(alpha)), image)
+    return next(self.sweep(image, [alpha], **options))
 
-  def reconstruct(self, image: np.ndarray) -> np.ndarray:
-    """Returns VAE(image), the best that any restoration through this latent can be.
+  def sweep(
+    self,
+    image: np.ndarray,
+    alphas: Sequence[float],
+    *,
+    tile: str | int = 'auto',
+    max_memory: int | None = None,
+    progress: Callable[[float], None] | None = None,
+  ) -> Iterator[Restored]:
+    """Yields the image restored at each of several alphas; arguments and errors as `run`.
 
-    Arguments and result as in `restore`.
+    Nothing is compiled twice, and everything that does not depend on alpha is done once: where the model has no encoder
+    branch (its FHF-LoRA is zero) that is all but the decoder.
     """
-    return self._run(self._reconstruct, image)
+    for alpha in alphas:
+      if not 0.0 <= alpha <= 1.0:
+        raise ValueError(f'alpha must lie in [0, 1], got {alpha}.')
+    run = self._start(image, tile, max_memory)
+    latent = None
+    for alpha in alphas:
+      run.watch(progress)
+      if latent is None or not self._same_latent:
+        latent = run.restore(run.encode(alpha))
+      yield self._finish(run, run.decode(latent, 1.0 - alpha))
 
-  def _run(self, fn: Any, image: np.ndarray) -> np.ndarray:
-    pixels = to_unit_range(image)
-    height, width = pixels.shape[:2]
-    multiple = self._networks.vae.preset.factor
-    # Symmetric padding, unlike reflection, works for any size down to one pixel.
-    margins = ((0, -height % multiple), (0, -width % multiple), (0, 0))
-    padded = np.pad(pixels, margins, mode='symmetric')
-    output = np.asarray(fn(self._params, images=padded[None]))[0, :height, :width]
-    if not np.isfinite(output).all():
-      raise FloatingPointError(
-        'The model gave non-finite pixels: its weights are damaged, or --dtype float32 is needed.'
+  def reconstruct(self, image: np.ndarray, *, tile: str | int = 'auto', max_memory: int | None = None) -> np.ndarray:
+    """Returns VAE(image), the best that any restoration through this latent can be; arguments and errors as `run`."""
+    run = self._start(image, tile, max_memory)
+    return run.decode(run.encode(0.0), 0.0)
+
+  def _start(self, image: np.ndarray, tile: str | int, max_memory: int | None) -> windows_lib.Run:
+    check_image(image)
+    preset = self._programs.networks.vae.preset
+    cells = windows_lib.cells_of(image.shape, preset.factor)
+    window = planning.choose_window(self._programs, cells, image.dtype, tile=tile, max_memory=max_memory)
+    run = windows_lib.Run(image, self._programs, self._in_float32, window=window)
+    if window != cells and not preset.local:
+      run.note(
+        'this VAE takes statistics over the whole image (vae.norm), so tiles change it: by up to '
+        f'{self.tiling_error(image, tile):.1e} on a part of this image, of a range of 1'
       )
-    return from_unit_range(output, image.dtype)
+    return run
+
+  def _finish(self, run: windows_lib.Run, restored: np.ndarray) -> Restored:
+    factor = self._programs.networks.vae.preset.factor
+    pixels = (run.window[0] * factor, run.window[1] * factor)
+    whole = run.window == windows_lib.cells_of(restored.shape, factor)
+    return Restored(restored, None if whole else pixels, tuple(run.notes))
+
+  @functools.cached_property
+  def _float32_programs(self) -> programs_lib.Programs:
+    programs = self._programs
+    return programs_lib.Programs(programs.networks.with_dtype(jnp.float32), programs.params, devices=programs.mesh.size)
+
+  def _in_float32(self) -> programs_lib.Programs:
+    return self._float32_programs
+
+  def tiling_error(self, image: np.ndarray, tile: int) -> float:
+    """Returns the largest difference, for pixels in [0, 1], that tiles make on the middle of an image.
+
+    Zero, up to float32 rounding, for a local VAE (`Preset.local`).
+
+    Args:
+      image: as for `run`.
+      tile: pixels; at most half of the part that is tried.
+    """
+    rows, columns = (
+      slice(max(side - ERROR_SIDE, 0) // 2, max(side - ERROR_SIDE, 0) // 2 + ERROR_SIDE) for side in image.shape[:2]
+    )
+    part = np.asarray(programs_lib.to_unit_range(jnp.asarray(image[rows, columns])))
+    programs = self._programs
+    cells = windows_lib.cells_of(part.shape, programs.networks.vae.preset.factor)
+    results = []
+    for size in ('full', min(tile, min(part.shape[:2]) // 2)):
+      window = planning.choose_window(programs, cells, part.dtype, tile=size, max_memory=None)
+      run = windows_lib.Run(part, programs, self._in_float32, window=window)
+      results.append(run.decode(run.restore(run.encode(DEFAULT_ALPHA)), 1.0 - DEFAULT_ALPHA))
+    return float(np.abs(results[0] - results[1]).max())
 
 
-def to_unit_range(image: np.ndarray) -> np.ndarray:
-  """Returns an image as float32 in [0, 1].
+def check_image(image: np.ndarray) -> None:
+  """Checks that an array is an image that `Restorer` takes.
 
   Raises:
     ValueError: it is not (H, W, 3), or neither uint8, uint16 nor float32 in [0, 1].
   """
   if image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
     raise ValueError(f'An image must have shape (H, W, 3), got {image.shape}.')
-  if image.dtype in (np.uint8, np.uint16):
-    return image.astype(np.float32) / np.iinfo(image.dtype).max
-  if image.dtype != np.float32:
+  if image.dtype not in (np.uint8, np.uint16, np.float32):
     raise ValueError(f'An image must be uint8, uint16 or float32, got {image.dtype}.')
-  if not (image.min() >= 0.0 and image.max() <= 1.0):
+  if image.dtype == np.float32 and not (image.min() >= 0.0 and image.max() <= 1.0):
     raise ValueError(f'A float32 image must lie in [0, 1], got values from {image.min()} to {image.max()}.')
-  return image
-
-
-def from_unit_range(image: np.ndarray, dtype: np.dtype) -> np.ndarray:
-  """Clips a float image to [0, 1] and converts it to `dtype`, rounding to the nearest level."""
-  image = np.clip(image, 0.0, 1.0)
-  if np.issubdtype(dtype, np.integer):
-    return np.floor(image * np.iinfo(dtype).max + 0.5).astype(dtype)
-  return image.astype(dtype)

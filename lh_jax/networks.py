@@ -44,6 +44,11 @@ class Networks:
   restorer: nn.Module
   lora: LoRASettings
 
+  def with_dtype(self, dtype: Any) -> Networks:
+    """Returns the same networks with activations of another dtype; parameters fit both."""
+    vae = dataclasses.replace(self.vae, dtype=dtype)
+    return dataclasses.replace(self, vae=vae, restorer=self.restorer.clone(dtype=dtype))
+
   def init_vae(self, key: jax.Array) -> dict[str, Any]:
     """Returns fresh parts 'vae' and 'latent' (mean 0, std 1)."""
     channels = self.vae.preset.latent_channels

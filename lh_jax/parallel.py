@@ -1,8 +1,8 @@
 """Devices: the mesh, what is sharded over it, and moving host batches onto it. The only module that knows Mesh.
 
-Axes: 'data' splits the batch; 'fsdp' splits the batch and, beside it, every large parameter and its optimizer state.
-A global batch is the same batch on any mesh: the partitioner inserts the collectives, and batch statistics are taken
-over the whole batch.
+Axes: 'data' splits the batch; 'fsdp' splits the batch and, beside it, every large parameter and its optimizer state;
+'space' splits the rows of an image, in inference. A global batch is the same batch on any mesh, and an image the same
+image: the partitioner inserts the collectives, and batch statistics are taken over the whole batch.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import time
 from typing import Any, Callable
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
 BATCH_AXES = ('data', 'fsdp')
+SPACE_AXIS = 'space'
 # Smaller arrays stay whole: gathering them costs more than holding them.
 MIN_SHARDED_SIZE = 2**12
 
@@ -42,6 +44,61 @@ def make_mesh(*, data: int = -1, fsdp: int = 1, devices: list[jax.Device] | None
       f'to a divisor of {count}.'
     )
   return Mesh(np.asarray(devices).reshape(data, fsdp), BATCH_AXES)
+
+
+def make_space_mesh(count: int) -> Mesh:
+  """Returns the first `count` devices of this process along the axis 'space'.
+
+  Raises:
+    ValueError: there are not so many.
+  """
+  devices = jax.local_devices()
+  if not 1 <= count <= len(devices):
+    raise ValueError(f'devices must lie between 1 and {len(devices)}, the devices of this process; got {count}.')
+  return Mesh(np.asarray(devices[:count]), (SPACE_AXIS,))
+
+
+def compile_over_space(fn: Callable[..., Any], mesh: Mesh, params: Any, arguments: list[Any]) -> Any:
+  """Compiles `fn(params, *arguments) -> (array, scalar)` with the rows of the last argument, and those of the array,
+  split over 'space'; everything else is held whole by every device.
+
+  Rows need not divide over the devices: the program takes them with rows of padding below, which it drops, and returns
+  such rows below its result.
+
+  Args:
+    fn: pure function; the last argument and the array are (1, rows, ...), with different numbers of rows.
+    mesh: from `make_space_mesh`; with one device this is plain compilation.
+    params: abstract tree.
+    arguments: abstract arrays.
+  """
+  if mesh.size == 1:
+    return jax.jit(fn).lower(params, *arguments).compile()
+  *others, image = arguments
+  rows = image.shape[1]
+  padded = jax.ShapeDtypeStruct((1, rows + -rows % mesh.size, *image.shape[2:]), image.dtype)
+
+  def split(params: Any, *arguments: Any) -> tuple[jax.Array, jax.Array]:
+    *others, image = arguments
+    result, scalar = fn(params, *others, image[:, :rows])
+    margins = [(0, 0), (0, -result.shape[1] % mesh.size)] + [(0, 0)] * (result.ndim - 2)
+    return jnp.pad(result, margins), scalar
+
+  whole, by_rows = replicated(mesh), space_sharding(mesh)
+  jitted = jax.jit(split, in_shardings=(whole, *[whole] * len(others), by_rows), out_shardings=(by_rows, whole))
+  return jitted.lower(params, *others, padded).compile()
+
+
+def put_rows(image: np.ndarray, mesh: Mesh) -> jax.Array:
+  """Places an image (1, rows, ...) as programs of `compile_over_space` take it."""
+  missing = -image.shape[1] % mesh.size
+  if missing:
+    image = np.pad(image, [(0, 0), (0, missing)] + [(0, 0)] * (image.ndim - 2))
+  return jax.device_put(image, space_sharding(mesh))
+
+
+def space_sharding(mesh: Mesh) -> NamedSharding:
+  """The sharding of an image: its rows over 'space'."""
+  return NamedSharding(mesh, PartitionSpec(None, SPACE_AXIS))
 
 
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:

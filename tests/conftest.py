@@ -20,7 +20,10 @@ CACHE = os.environ.setdefault(
 )
 
 import jax
+import numpy as np
 import pytest
+
+from lh_jax import networks as networks_lib
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -66,3 +69,27 @@ def tiny_config():
 @pytest.fixture(name='tiny_config')
 def _tiny_config():
   return tiny_config()
+
+
+def tiny_model(seed: int = 0, **sections):
+  """Networks and parameters of the tiny configuration in which every part does something.
+
+  Args:
+    seed: of the parameters.
+    **sections: changes to sections of the configuration, for example vae={'norm': 'group'}.
+  """
+  config = tiny_config()
+  for name, changes in sections.items():
+    config[name].update(changes)
+  networks = networks_lib.build({name: config[name].to_dict() for name in networks_lib.SECTIONS})
+  key = jax.random.key(seed)
+  params = jax.device_get(jax.jit(networks.init)(key))
+  leaves, tree = jax.tree.flatten(params)
+  rng = np.random.default_rng(seed)
+  params = jax.tree.unflatten(tree, [leaf + 0.05 * rng.standard_normal(leaf.shape, np.float32) for leaf in leaves])
+  params['latent']['std'] = np.abs(params['latent']['std'])
+  # Mid-grey, so that clipping hides nothing.
+  head = params['vae']['decoder']['conv_out']
+  head.update(kernel=0.1 * head['kernel'], bias=np.full_like(head['bias'], 0.5))
+  params['restorer_stats'] = jax.tree.map(np.abs, params['restorer_stats'])
+  return networks, params

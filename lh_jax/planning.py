@@ -1,0 +1,109 @@
+"""Which window to run at once, known before anything runs: the whole image, what the user asks for, what memory allows.
+
+Windows are (rows, columns) in cells of the latent. The bytes come from the compiled programs themselves
+(`programs.program_bytes`); only the first guess of how large a window to compile for is arithmetic.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+
+from lh_jax import memory
+from lh_jax import programs as programs_lib
+from lh_jax.models import vae as vae_lib
+from lh_jax.ops import tiles
+
+log = logging.getLogger('lh_jax')
+
+# On the CPU a larger window gains nothing (see experiments/bench_inference.py) and takes memory from other programs.
+CPU_BUDGET = 2**30
+# What a window keeps is a multiple of so many cells, so that images of similar size share their programs.
+STEP = 8
+# A first guess: so many copies of the finest activation are alive at once.
+COPIES = 6
+ATTEMPTS = 6
+
+
+def choose_window(
+  programs: programs_lib.Programs, cells: tuple[int, int], dtype: Any, *, tile: str | int, max_memory: int | None
+) -> tuple[int, int]:
+  """Returns the window for an image.
+
+  Args:
+    programs: the model.
+    cells: rows and columns of the image's latent.
+    dtype: of the pixels.
+    tile: 'auto', 'full', or pixels that a window yields on a side.
+    max_memory: bytes that the programs may take on a device; None is what is free.
+
+  Raises:
+    ValueError: another `tile`.
+    MemoryError: 'auto' finds that the whole latent, or the smallest window, does not fit.
+  """
+  preset = programs.networks.vae.preset
+  if tile == 'full':
+    return cells
+  if isinstance(tile, int) and not isinstance(tile, bool):
+    if tile < 1:
+      raise ValueError(f'tile must be at least 1 pixel, got {tile}.')
+    return tiles.window_for(cells, core=-(-tile // preset.factor), halo=halo(preset))
+  if tile != 'auto':
+    raise ValueError(f"Unknown tile {tile!r}; allowed: 'auto', 'full' or a number of pixels.")
+  if not preset.local:
+    return cells
+  budget = _budget(programs, max_memory)
+  needed = programs.get('restore', *cells).bytes
+  if needed > budget.limit:
+    raise MemoryError(
+      f'The latent of an image of this size takes {memory.in_words(needed)} and {budget}: allow more with max_memory, '
+      'or restore the image in parts.'
+    )
+  return _fitting_window(programs, cells, dtype, budget)
+
+
+def halo(preset: vae_lib.Preset) -> int:
+  """Cells beside a window that serve both encoder and decoder."""
+  return max(preset.encoder_halo, preset.decoder_halo)
+
+
+class _Budget:
+  """Bytes that windows should (`preferred`) and the latent may (`limit`) take, and, as text, why."""
+
+  def __init__(self, preferred: int, limit: int, reason: str):
+    self.preferred, self.limit, self._reason = preferred, limit, reason
+
+  def __str__(self) -> str:
+    return self._reason
+
+
+def _budget(programs: programs_lib.Programs, max_memory: int | None) -> _Budget:
+  if max_memory is not None:
+    return _Budget(max_memory, max_memory, f'max_memory is {memory.in_words(max_memory)}')
+  free = memory.available(programs.device)
+  safe = int(memory.SAFE_SHARE * free)
+  preferred = min(safe, CPU_BUDGET) if programs.device.platform == 'cpu' else safe
+  return _Budget(preferred, safe, f'{memory.in_words(free)} are free')
+
+
+def _fitting_window(
+  programs: programs_lib.Programs, cells: tuple[int, int], dtype: Any, budget: _Budget
+) -> tuple[int, int]:
+  preset = programs.networks.vae.preset
+  finest = preset.channels[0] * (preset.factor // preset.stem) ** 2 * np.dtype(programs.networks.vae.dtype).itemsize
+  per_cell = COPIES * finest / programs.mesh.size
+  for _ in range(ATTEMPTS):
+    window = tiles.cheapest_window(cells, max_cells=int(budget.preferred / per_cell), halo=halo(preset), step=STEP)
+    needed = max(programs.get(stage, *window, dtype).bytes for stage in ('encode', 'decode'))
+    if needed <= budget.preferred:
+      log.debug('Window of %s cells: %s, %s.', window, memory.in_words(needed), budget)
+      return window
+    # Memory is linear in the window, up to a constant; a little less than that says, so that this ends.
+    per_cell = 1.05 * max(per_cell, needed / (window[0] * window[1]))
+  if needed <= budget.limit:
+    return window
+  raise MemoryError(
+    f'The smallest tile takes {memory.in_words(needed)} and {budget}: allow more with max_memory, or free some.'
+  )
