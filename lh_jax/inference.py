@@ -152,11 +152,10 @@ class Restorer:
 
   def _start(self, image: np.ndarray, tile: str | int, max_memory: int | None) -> windows_lib.Run:
     check_image(image)
-    preset = self._programs.networks.vae.preset
-    cells = windows_lib.cells_of(image.shape, preset.factor)
+    cells = self._programs.geometry.cells(image.shape)
     window = planning.choose_window(self._programs, cells, image.dtype, tile=tile, max_memory=max_memory)
     run = windows_lib.Run(image, self._programs, self._in_float32, window=window)
-    if window != cells and not preset.local:
+    if window != cells and not self._programs.networks.vae.preset.local:
       run.note(
         'this VAE takes statistics over the whole image (vae.norm), so tiles change it: by up to '
         f'{self.tiling_error(image, tile):.1e} on a part of this image, of a range of 1'
@@ -164,9 +163,9 @@ class Restorer:
     return run
 
   def _finish(self, run: windows_lib.Run, restored: np.ndarray) -> Restored:
-    factor = self._programs.networks.vae.preset.factor
-    pixels = (run.window[0] * factor, run.window[1] * factor)
-    whole = run.window == windows_lib.cells_of(restored.shape, factor)
+    geometry = self._programs.geometry
+    whole = run.window == geometry.cells(restored.shape)
+    pixels = (run.window[0] * geometry.factor, run.window[1] * geometry.factor)
     return Restored(restored, None if whole else pixels, tuple(run.notes))
 
   @functools.cached_property
@@ -191,7 +190,7 @@ class Restorer:
     )
     part = np.asarray(programs_lib.to_unit_range(jnp.asarray(image[rows, columns])))
     programs = self._programs
-    cells = windows_lib.cells_of(part.shape, programs.networks.vae.preset.factor)
+    cells = programs.geometry.cells(part.shape)
     results = []
     for size in ('full', min(tile, min(part.shape[:2]) // 2)):
       window = planning.choose_window(programs, cells, part.dtype, tile=size, max_memory=None)

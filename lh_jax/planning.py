@@ -13,7 +13,6 @@ import numpy as np
 
 from lh_jax import memory
 from lh_jax import programs as programs_lib
-from lh_jax.models import vae as vae_lib
 from lh_jax.ops import tiles
 
 log = logging.getLogger('lh_jax')
@@ -49,7 +48,7 @@ def choose_window(
   if isinstance(tile, int) and not isinstance(tile, bool):
     if tile < 1:
       raise ValueError(f'tile must be at least 1 pixel, got {tile}.')
-    return tiles.window_for(cells, core=-(-tile // preset.factor), halo=halo(preset))
+    return tiles.window_for(cells, programs.geometry, core=-(-tile // preset.factor))
   if tile != 'auto':
     raise ValueError(f"Unknown tile {tile!r}; allowed: 'auto', 'full' or a number of pixels.")
   if not preset.local:
@@ -62,11 +61,6 @@ def choose_window(
       'or restore the image in parts.'
     )
   return _fitting_window(programs, cells, dtype, budget)
-
-
-def halo(preset: vae_lib.Preset) -> int:
-  """Cells beside a window that serve both encoder and decoder."""
-  return max(preset.encoder_halo, preset.decoder_halo)
 
 
 class _Budget:
@@ -95,7 +89,7 @@ def _fitting_window(
   finest = preset.channels[0] * (preset.factor // preset.stem) ** 2 * np.dtype(programs.networks.vae.dtype).itemsize
   per_cell = COPIES * finest / programs.mesh.size
   for _ in range(ATTEMPTS):
-    window = tiles.cheapest_window(cells, max_cells=int(budget.preferred / per_cell), halo=halo(preset), step=STEP)
+    window = tiles.cheapest_window(cells, programs.geometry, max_cells=int(budget.preferred / per_cell), step=STEP)
     needed = max(programs.get(stage, *window, dtype).bytes for stage in ('encode', 'decode'))
     if needed <= budget.preferred:
       log.debug('Window of %s cells: %s, %s.', window, memory.in_words(needed), budget)

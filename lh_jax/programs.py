@@ -8,7 +8,6 @@ is traced: one program serves every alpha.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import logging
 import threading
@@ -21,9 +20,15 @@ import numpy as np
 
 from lh_jax import networks as networks_lib
 from lh_jax import parallel
+from lh_jax import windows
+from lh_jax.models import vae as vae_lib
+from lh_jax.ops import tiles
 
 log = logging.getLogger('lh_jax')
 
+# Cells. Convolutions that compute 4 x 4 outputs at once, at the latent's resolution at the coarsest, then cut every
+# window into the same blocks.
+GRID = 4
 STAGES = ('encode', 'restore', 'decode')
 
 
@@ -66,21 +71,6 @@ def decode(
   return from_unit_range(image, dtype), jnp.isfinite(image).all()
 
 
-@dataclasses.dataclass(frozen=True)
-class Program:
-  """A compiled piece.
-
-  Attributes:
-    run: the piece's function without `networks`: (params, scale, pixels), (params, latent) or (params, scale, latent).
-    bytes: memory of one device that a run takes, arguments and results included, as the compiler counts it.
-    seconds: that compiling took.
-  """
-
-  run: Any
-  bytes: int
-  seconds: float
-
-
 class Programs:
   """Compiles the pieces of one model for windows as they are asked for, and keeps them."""
 
@@ -96,17 +86,20 @@ class Programs:
       ValueError: there are not so many devices.
     """
     self.networks = networks
+    self.geometry = geometry_of(networks.vae.preset)
+    self.exact = networks.vae.dtype == jnp.float32
     self.mesh = parallel.make_space_mesh(devices)
     self.params = jax.device_put(params, parallel.replicated(self.mesh))
-    self._programs: dict[tuple, Program] = {}
+    self._programs: dict[tuple, windows.Program] = {}
     self._lock = threading.Lock()
+    self._seconds = 0.0
 
   @property
   def device(self) -> jax.Device:
     """The first of the devices."""
     return self.mesh.devices.flat[0]
 
-  def get(self, stage: str, rows: int, columns: int, dtype: Any = np.float32) -> Program:
+  def get(self, stage: str, rows: int, columns: int, dtype: Any = np.float32) -> windows.Program:
     """Returns the program of a stage for windows of rows x columns cells, compiling it where it is new.
 
     Args:
@@ -121,17 +114,31 @@ class Programs:
         self._programs[key] = self._compile(stage, rows, columns, dtype)
       return self._programs[key]
 
+  @property
   def compiled(self) -> list[tuple]:
-    """Returns (stage, rows, columns, dtype) of every program there is."""
+    """(stage, rows, columns, dtype) of every program there is."""
     return list(self._programs)
 
-  def _compile(self, stage: str, rows: int, columns: int, dtype: Any) -> Program:
+  @property
+  def compile_seconds(self) -> float:
+    """Seconds that compiling them took."""
+    return self._seconds
+
+  def _compile(self, stage: str, rows: int, columns: int, dtype: Any) -> windows.Program:
+    if not self._programs:
+      log.info('Compiling, or loading what an earlier run compiled ...')
     fn, arguments = piece(self.networks, stage, rows, columns, dtype)
     started = time.perf_counter()
     compiled = parallel.compile_over_space(fn, self.mesh, abstract(self.params), arguments)
     seconds = time.perf_counter() - started
+    self._seconds += seconds
     log.debug('Compiled %s of %dx%d cells in %.1f s.', stage, columns, rows, seconds)
-    return Program(compiled, program_bytes(compiled), seconds)
+    return windows.Program(compiled, program_bytes(compiled))
+
+
+def geometry_of(preset: vae_lib.Preset) -> tiles.Geometry:
+  """Returns what tiling needs to know of a VAE."""
+  return tiles.Geometry(preset.factor, preset.latent_channels, preset.encoder_halo, preset.decoder_halo, GRID)
 
 
 def piece(networks: networks_lib.Networks, stage: str, rows: int, columns: int, dtype: Any) -> tuple[Any, list]:

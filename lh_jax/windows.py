@@ -8,20 +8,50 @@ float32; where memory runs out, the tile is halved and the stage begins again. B
 from __future__ import annotations
 
 import logging
-from typing import Any, Callable
+from typing import Any, Callable, NamedTuple, Protocol
 
 import numpy as np
 
 from lh_jax import memory
 from lh_jax import parallel
-from lh_jax import planning
-from lh_jax import programs as programs_lib
 from lh_jax.ops import tiles
 
 log = logging.getLogger('lh_jax')
 
 # Share of the multiply-adds, for progress.
 WORK = {'encode': 0.36, 'restore': 0.06, 'decode': 0.58}
+
+
+class Program(NamedTuple):
+  """A compiled stage.
+
+  Attributes:
+    run: (params, scale, pixels), (params, latent) or (params, scale, latent) -> (result, whether it is finite), for the
+      stages 'encode', 'restore' and 'decode'.
+    bytes: memory of one device that a run takes, arguments and results included, as the compiler counts it.
+  """
+
+  run: Callable[..., Any]
+  bytes: int
+
+
+class Programs(Protocol):
+  """What a run needs of a model: `programs.Programs`, or programs without the model behind them.
+
+  Attributes:
+    geometry: of its VAE.
+    params: the first argument of every program.
+    mesh: the devices.
+    exact: whether activations are float32.
+  """
+
+  geometry: tiles.Geometry
+  params: Any
+  mesh: parallel.Mesh
+  exact: bool
+
+  def get(self, stage: str, rows: int, columns: int, dtype: Any) -> Program:
+    """Returns the program of a stage for windows of rows x columns cells and pixels of `dtype`."""
 
 
 class Run:
@@ -35,8 +65,8 @@ class Run:
   def __init__(
     self,
     image: np.ndarray,
-    programs: programs_lib.Programs,
-    in_float32: Callable[[], programs_lib.Programs],
+    programs: Programs,
+    in_float32: Callable[[], Programs],
     *,
     window: tuple[int, int],
   ):
@@ -49,11 +79,8 @@ class Run:
       window: from `planning.choose_window`.
     """
     self._image, self._programs, self._in_float32 = image, programs, in_float32
-    preset = programs.networks.vae.preset
-    self._factor, self._channels = preset.factor, preset.latent_channels
-    self._halos = {'encode': preset.encoder_halo, 'decode': preset.decoder_halo}
-    self._smallest_halo = planning.halo(preset)
-    self._cells = cells_of(image.shape, preset.factor)
+    self._geometry = programs.geometry
+    self._cells = programs.geometry.cells(image.shape)
     self.window = window
     self.notes: list[str] = []
     self._progress, self._done = None, 0.0
@@ -64,7 +91,7 @@ class Run:
 
   def encode(self, scale: float) -> np.ndarray:
     """Returns the latent (1, h, w, C_z) by the encoder phi* + scale dphi."""
-    latent = np.empty((1, *self._cells, self._channels), np.float32)
+    latent = np.empty((1, *self._cells, self._geometry.channels), np.float32)
 
     def put(result: np.ndarray, rows: tiles.Span, columns: tiles.Span) -> None:
       latent[:, _kept(rows), _kept(columns)] = result[:, _kept_of(rows), _kept_of(columns)]
@@ -104,7 +131,7 @@ class Run:
       return latent[:, rows.start : rows.stop, columns.start : columns.stop]
 
     def put(result: np.ndarray, rows: tiles.Span, columns: tiles.Span) -> None:
-      f = self._factor
+      f = self._geometry.factor
       part = canvas[f * rows.keep_start : f * rows.keep_stop, f * columns.keep_start : f * columns.keep_stop]
       kept = result[0, _kept_of(rows, f), _kept_of(columns, f)]
       part[...] = kept[: part.shape[0], : part.shape[1]]
@@ -114,7 +141,7 @@ class Run:
 
   def _pixels(self, rows: tiles.Span, columns: tiles.Span) -> np.ndarray:
     """A window of the image, continued symmetrically to whole cells, which works for any image down to one pixel."""
-    f = self._factor
+    f = self._geometry.factor
     part = self._image[f * rows.start : f * rows.stop, f * columns.start : f * columns.stop]
     missing = [f * (span.stop - span.start) - side for span, side in zip((rows, columns), part.shape)]
     if any(missing):
@@ -131,8 +158,10 @@ class Run:
         self._halve(error)
 
   def _try_every_window(self, stage: str, scale: float, take: Callable[..., Any], put: Callable[..., None]) -> None:
+    geometry = self._geometry
+    halo = geometry.encoder_halo if stage == 'encode' else geometry.decoder_halo
     rows, columns = (
-      tiles.spans(length, window=side, halo=self._halos[stage]) for length, side in zip(self._cells, self.window)
+      tiles.spans(length, window=side, halo=halo, grid=geometry.grid) for length, side in zip(self._cells, self.window)
     )
     share = 1.0 / (len(rows) * len(columns))
     begun = self._done
@@ -151,11 +180,10 @@ class Run:
       self._done = begun
       raise
 
-  def _start(self, stage: str, scale: tuple, part: np.ndarray, programs: programs_lib.Programs) -> tuple:
+  def _start(self, stage: str, scale: tuple, part: np.ndarray, programs: Programs) -> tuple:
     """Begins to compute a window; returns what `_finish` needs."""
-    pixels = self._image.dtype
-    preset_factor = self._factor if stage == 'encode' else 1
-    program = programs.get(stage, part.shape[1] // preset_factor, part.shape[2] // preset_factor, pixels)
+    factor = self._geometry.factor if stage == 'encode' else 1
+    program = programs.get(stage, part.shape[1] // factor, part.shape[2] // factor, self._image.dtype)
     results = program.run(programs.params, *scale, parallel.put_rows(part, programs.mesh))
     return results, stage, scale, part, programs
 
@@ -164,20 +192,20 @@ class Run:
     result, finite = results
     if bool(finite):
       return np.asarray(result)
-    if programs.networks.vae.dtype == np.float32:
+    if programs.exact:
       raise FloatingPointError('The model gave non-finite values in float32: its weights are damaged.')
     self.note(f'{stage}: non-finite values in bfloat16, computed again in float32')
     return self._compute(stage, scale, part, self._in_float32())
 
-  def _compute(self, stage: str, scale: tuple, part: np.ndarray, programs: programs_lib.Programs) -> np.ndarray:
+  def _compute(self, stage: str, scale: tuple, part: np.ndarray, programs: Programs) -> np.ndarray:
     return self._finish(*self._start(stage, scale, part, programs))
 
   def _halve(self, error: Exception) -> None:
-    smaller = tiles.halved(self.window, halo=self._smallest_halo)
+    smaller = tiles.halved(self._cells, self.window, self._geometry)
     if smaller is None:
       raise MemoryError('The smallest tile does not fit into memory: free some, or use another device.') from error
     self.window = smaller
-    height, width = (side * self._factor for side in smaller)
+    height, width = (side * self._geometry.factor for side in smaller)
     self.note(f'memory ran out; going on with windows of {width}x{height} pixels')
 
   def note(self, text: str) -> None:
@@ -190,11 +218,6 @@ class Run:
     self._done += WORK[stage] * share
     if self._progress is not None:
       self._progress(min(self._done, 1.0))
-
-
-def cells_of(shape: tuple[int, ...], factor: int) -> tuple[int, int]:
-  """Returns the rows and columns of the latent of an image (H, W, ...)."""
-  return -(-shape[0] // factor), -(-shape[1] // factor)
 
 
 def _kept(span: tiles.Span) -> slice:

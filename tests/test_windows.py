@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 from lh_jax import inference
-from lh_jax import programs as programs_lib
 from lh_jax import windows
 
 from tests.conftest import tiny_model
 
-SIZES = [(200, 136), (136, 201), (1, 300), (259, 3), (17, 130)]
+SIZES = [(200, 136), (136, 201), (1, 300), (259, 3), (17, 250)]
 
 
 @pytest.fixture(scope='module')
@@ -53,12 +52,11 @@ class Limited:
     return getattr(self._programs, name)
 
   def get(self, stage, rows, columns, dtype=np.float32):
-    program = self._programs.get(stage, min(rows, 16), min(columns, 16), dtype) if stage != 'restore' else None
     if rows * columns > self._cells:
       if not self._late:
         raise self._error
-      return programs_lib.Program(lambda *_: (None, _Late(self._error)), 0, 0.0)
-    return program if (rows, columns) == (16, 16) else self._programs.get(stage, rows, columns, dtype)
+      return windows.Program(lambda *_: (None, _Late(self._error)), 0)
+    return self._programs.get(stage, rows, columns, dtype)
 
 
 class _Late:
@@ -81,14 +79,13 @@ OUT_OF_MEMORY = [
 @pytest.mark.parametrize('late', [False, True])
 def test_a_full_memory_halves_the_tile_and_goes_on(programs, error, late, caplog):
   image = image_of((200, 136))
-  # Whole: 25 x 17 cells; twice halved: 13 + ... the smallest window that the first halvings reach.
-  run = windows.Run(image, Limited(programs, 18 * 17, error, late=late), None, window=(25, 17))
+  run = windows.Run(image, Limited(programs, 17 * 17, error, late=late), None, window=(25, 17))
   shares = []
   run.watch(shares.append)
   with caplog.at_level(logging.WARNING, logger='lh_jax'):
     latent = run.encode(0.5)
-  assert run.window == (18, 17)
-  assert run.notes == ['memory ran out; going on with windows of 136x144 pixels']
+  assert run.window == (17, 17)
+  assert run.notes == ['memory ran out; going on with windows of 136x136 pixels']
   assert 'Memory ran out' in caplog.text
   whole = windows.Run(image, programs, None, window=(25, 17))
   np.testing.assert_allclose(latent, whole.encode(0.5), atol=1e-5)
@@ -120,7 +117,7 @@ class Overflowing:
 
   def __init__(self, programs):
     self._programs = programs
-    self.networks = programs.networks.with_dtype(programs_lib.jnp.bfloat16)
+    self.exact = False
 
   def __getattr__(self, name):
     return getattr(self._programs, name)
@@ -129,15 +126,15 @@ class Overflowing:
     program = self._programs.get(stage, rows, columns, dtype)
     if stage != 'decode':
       return program
-    return programs_lib.Program(lambda *arguments: (program.run(*arguments)[0] * np.nan, np.bool_(False)), 0, 0.0)
+    return windows.Program(lambda *arguments: (program.run(*arguments)[0] * np.nan, np.bool_(False)), 0)
 
 
 def test_a_non_finite_window_is_computed_again_in_float32(programs, caplog):
   image = image_of((200, 136))
-  run = windows.Run(image, Overflowing(programs), lambda: programs, window=(18, 17))
+  run = windows.Run(image, Overflowing(programs), lambda: programs, window=(17, 17))
   with caplog.at_level(logging.WARNING, logger='lh_jax'):
     restored = run.decode(run.restore(run.encode(0.5)), 0.5)
-  expected = windows.Run(image, programs, None, window=(18, 17))
+  expected = windows.Run(image, programs, None, window=(17, 17))
   np.testing.assert_array_equal(restored, expected.decode(expected.restore(expected.encode(0.5)), 0.5))
   assert run.notes == ['decode: non-finite values in bfloat16, computed again in float32']
   assert caplog.text.count('computed again in float32') == 1

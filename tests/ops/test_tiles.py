@@ -7,54 +7,73 @@ import pytest
 from lh_jax.ops import tiles
 
 lengths = st.integers(1, 300)
-halos = st.integers(0, 12)
+geometries = st.builds(
+  tiles.Geometry,
+  factor=st.just(8),
+  channels=st.just(32),
+  encoder_halo=st.integers(0, 12),
+  decoder_halo=st.integers(0, 12),
+  grid=st.sampled_from([1, 2, 4]),
+)
+GEOMETRY = tiles.Geometry(factor=8, channels=32, encoder_halo=5, decoder_halo=7, grid=4)
 
 
-@given(lengths, st.integers(1, 60), halos)
-def test_spans_cover_every_cell_once_with_one_shape(length, core, halo):
-  window = core + 2 * halo
-  found = tiles.spans(length, window=window, halo=halo)
+def check(length, window, geometry):
+  found = tiles.spans(length, window=window, halo=geometry.halo, grid=geometry.grid)
   kept = [cell for span in found for cell in range(span.keep_start, span.keep_stop)]
   assert kept == list(range(length))
   assert {span.stop - span.start for span in found} == {min(window, length)}
   for span in found:
-    assert 0 <= span.start and span.stop <= length
+    assert 0 <= span.start and span.stop <= length and span.start % geometry.grid == 0
     # A cut is at least a halo away from what is kept; the image's own border is no cut.
-    assert span.start == 0 or span.keep_start - span.start >= halo
-    assert span.stop == length or span.stop - span.keep_stop >= halo
+    assert span.start == 0 or span.keep_start - span.start >= geometry.halo
+    assert span.stop == length or span.stop - span.keep_stop >= geometry.halo
 
 
-def test_a_window_that_is_all_halo_is_refused():
-  with pytest.raises(ValueError, match='a window of 14 cells keeps nothing'):
-    tiles.spans(100, window=14, halo=7)
+@given(lengths, st.integers(1, 60), geometries)
+def test_spans_cover_every_cell_once_with_one_shape(length, core, geometry):
+  window = tiles.window_for((length, length), geometry, core=core)[0]
+  assert window == length or window >= core + 2 * geometry.halo
+  check(length, window, geometry)
 
 
-def test_window_for():
-  assert tiles.window_for((270, 480), core=128, halo=7) == (142, 142)
-  assert tiles.window_for((1, 480), core=128, halo=7) == (1, 142)
+@pytest.mark.parametrize('window', [14, 17, 21])
+def test_windows_that_do_not_fit_are_refused(window):
+  with pytest.raises(ValueError, match=f'a window of {window} cells does not fit 100 cells'):
+    tiles.spans(100, window=window, halo=7, grid=4)
+
+
+def test_geometry():
+  assert GEOMETRY.halo == 7
+  assert GEOMETRY.cells((2160, 3840, 3)) == (270, 480)
+  assert GEOMETRY.cells((1, 9)) == (1, 2)
 
 
 @settings(max_examples=50, deadline=None)
-@given(lengths, lengths, st.integers(1, 90_000), halos)
-def test_the_cheapest_window_fits_where_any_does(rows, columns, max_cells, halo):
-  window = tiles.cheapest_window((rows, columns), max_cells=max_cells, halo=halo, step=8)
-  assert window[0] <= rows and window[1] <= columns
-  smallest = [min(side, 8 + 2 * halo) for side in (rows, columns)]
+@given(lengths, lengths, st.integers(1, 90_000), geometries)
+def test_the_cheapest_window_fits_where_any_does(rows, columns, max_cells, geometry):
+  window = tiles.cheapest_window((rows, columns), geometry, max_cells=max_cells, step=8)
+  smallest = tiles.window_for((rows, columns), geometry, core=8)
   assert window[0] * window[1] <= max(max_cells, smallest[0] * smallest[1])
   if rows * columns <= max_cells:
     assert window == (rows, columns)
+  for length, side in zip((rows, columns), window):
+    check(length, side, geometry)
 
 
 def test_the_cheapest_window_of_a_4k_image_wastes_little():
-  rows, columns = tiles.cheapest_window((270, 480), max_cells=40_000, halo=7, step=8)
-  counts = [len(tiles.spans(length, window=side, halo=7)) for length, side in ((270, rows), (480, columns))]
+  rows, columns = tiles.cheapest_window((270, 480), GEOMETRY, max_cells=40_000, step=8)
+  counts = [len(tiles.spans(length, window=side, halo=7, grid=4)) for length, side in ((270, rows), (480, columns))]
   assert counts[0] * counts[1] * rows * columns < 1.15 * 270 * 480
 
 
-@given(lengths, lengths, halos)
-def test_halving_ends(rows, columns, halo):
+@given(lengths, lengths, geometries)
+def test_halving_ends_at_a_small_window(rows, columns, geometry):
   window, sizes = (rows, columns), [rows * columns]
-  while (window := tiles.halved(window, halo=halo)) is not None:
-    assert min(window) >= min(rows, columns, 2 * halo + 1)
+  while (smaller := tiles.halved((rows, columns), window, geometry)) is not None:
+    window = smaller
     sizes.append(window[0] * window[1])
+    for length, side in zip((rows, columns), window):
+      check(length, side, geometry)
   assert sizes == sorted(set(sizes), reverse=True)
+  assert max(window) <= 2 * geometry.halo + 2 * geometry.grid
