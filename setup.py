@@ -18,7 +18,7 @@ TRAIN = [
   'tensorflow>=2.19; platform_machine != "x86_64"',
   'tensorflow-datasets>=4.9.9',
 ]
-TEST = ['pytest>=8.3', 'pytest-xdist>=3.6']
+TEST = ['hypothesis>=6.130', 'pytest>=8.3', 'pytest-xdist>=3.6']
 
 setup(
   name='lh_jax',
@@ -32,13 +32,17 @@ setup(
   install_requires=[
     'absl-py>=2.1',
     'flax>=0.12',
+    'imagecodecs>=2026.3.6',
     'jax>=0.10',
     'ml-collections>=1.1.0',
     'numpy>=2.0',
     'optax>=0.2.6',
     'orbax-checkpoint>=0.12.3',
     'pillow>=11',
+    'psutil>=6.0',
     'safetensors>=0.6',
+    'tifffile>=2026.3.3',
+    'tqdm>=4.66',
   ],
   extras_require={
     'train': TRAIN,

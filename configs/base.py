@@ -139,5 +139,31 @@ def get_config() -> ConfigDict:
       'after_training': False,
     }
   )
-  config.restore = ConfigDict({'input': '', 'output': '', 'checkpoint': '', 'alpha': 0.5})
+  # The options of lh-restore, see lh-restore --help; the dtype is train.dtype.
+  config.restore = ConfigDict(
+    {
+      # An image, or a folder of images; the image or folder to write.
+      'input': '',
+      'output': '',
+      # A work directory or export folder; empty takes the run in --workdir.
+      'checkpoint': '',
+      # 1: most faithful, 0: most perceptual.
+      'alpha': 0.5,
+      # 'auto', 'full', or the pixels on a side that a tile yields; any of them gives the same result.
+      'tile': 'auto',
+      # That tiles may take, like '4G'; empty takes what is free.
+      'max_memory': '',
+      # That share the rows of an image.
+      'devices': 1,
+      # 'keep' or 'strip' the EXIF data.
+      'metadata': 'keep',
+      # Of JPEG and WebP, 1 to 100.
+      'quality': 95,
+      # Also the images in sub-folders; also files whose output exists.
+      'recursive': False,
+      'overwrite': False,
+      # A .json file for what became of every file; empty for none.
+      'report': '',
+    }
+  )
   return config

@@ -7,7 +7,6 @@ several devices. The image and its result stay on the host, in their own type; d
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import logging
 import pathlib
@@ -22,6 +21,7 @@ from lh_jax import networks as networks_lib
 from lh_jax import planning
 from lh_jax import programs as programs_lib
 from lh_jax import windows as windows_lib
+from lh_jax.windows import Restored
 
 log = logging.getLogger('lh_jax')
 
@@ -42,21 +42,6 @@ def activation_dtype(name: str) -> Any:
   if name not in DTYPES:
     raise ValueError(f'Unknown dtype {name!r}; known: auto, {", ".join(DTYPES)}.')
   return DTYPES[name]
-
-
-@dataclasses.dataclass(frozen=True)
-class Restored:
-  """One result.
-
-  Attributes:
-    image: restored image, shape and dtype of the input.
-    window: pixels (height, width) that were computed at once, halos included; None where that was the whole image.
-    notes: what a user should know: a smaller tile after memory ran out, windows redone in float32.
-  """
-
-  image: np.ndarray
-  window: tuple[int, int] | None
-  notes: tuple[str, ...]
 
 
 class Restorer:
@@ -135,8 +120,7 @@ class Restorer:
     branch (its FHF-LoRA is zero) that is all but the decoder.
     """
     for alpha in alphas:
-      if not 0.0 <= alpha <= 1.0:
-        raise ValueError(f'alpha must lie in [0, 1], got {alpha}.')
+      windows_lib.check_alpha(alpha)
     run = self._start(image, tile, max_memory)
     latent = None
     for alpha in alphas:
@@ -151,7 +135,7 @@ class Restorer:
     return run.decode(run.encode(0.0), 0.0)
 
   def _start(self, image: np.ndarray, tile: str | int, max_memory: int | None) -> windows_lib.Run:
-    check_image(image)
+    windows_lib.check_image(image)
     cells = self._programs.geometry.cells(image.shape)
     window = planning.choose_window(self._programs, cells, image.dtype, tile=tile, max_memory=max_memory)
     run = windows_lib.Run(image, self._programs, self._in_float32, window=window)
@@ -197,17 +181,3 @@ class Restorer:
       run = windows_lib.Run(part, programs, self._in_float32, window=window)
       results.append(run.decode(run.restore(run.encode(DEFAULT_ALPHA)), 1.0 - DEFAULT_ALPHA))
     return float(np.abs(results[0] - results[1]).max())
-
-
-def check_image(image: np.ndarray) -> None:
-  """Checks that an array is an image that `Restorer` takes.
-
-  Raises:
-    ValueError: it is not (H, W, 3), or neither uint8, uint16 nor float32 in [0, 1].
-  """
-  if image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
-    raise ValueError(f'An image must have shape (H, W, 3), got {image.shape}.')
-  if image.dtype not in (np.uint8, np.uint16, np.float32):
-    raise ValueError(f'An image must be uint8, uint16 or float32, got {image.dtype}.')
-  if image.dtype == np.float32 and not (image.min() >= 0.0 and image.max() <= 1.0):
-    raise ValueError(f'A float32 image must lie in [0, 1], got values from {image.min()} to {image.max()}.')

@@ -6,9 +6,12 @@ import ctypes
 import pathlib
 import re
 import sys
+import typing
 
-import jax
 import psutil
+
+if typing.TYPE_CHECKING:
+  import jax
 
 # A program that would fill what is free to the last byte fails: other programs, fragments, libraries' work space.
 SAFE_SHARE = 0.8

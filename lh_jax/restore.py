@@ -3,126 +3,155 @@
 Each file succeeds or fails by itself: a bad one is named with its reason and the others are still written. A file is
 written under a temporary name and then renamed, so a killed run leaves no half file, and running the same command again
 continues with the files that are missing.
+
+JAX takes seconds to start, so that everything that needs it is imported only after the options, the inputs and the
+outputs have proved to be right.
 """
 
 from __future__ import annotations
 
-import argparse
-import collections
+from collections.abc import Callable, Sequence
+import dataclasses
+import importlib.metadata
 import logging
+import os
 import pathlib
 import sys
 import time
-from typing import Sequence
+from typing import TYPE_CHECKING, Any
 
-from ml_collections import ConfigDict
-import numpy as np
+import lh_jax
+from lh_jax import options as options_lib
 
-from lh_jax import inference
-from lh_jax import logs
-from lh_jax import parallel
-from lh_jax.data import image_files
+if TYPE_CHECKING:
+  from ml_collections import ConfigDict
 
 log = logging.getLogger('lh_jax.restore')
 
-
-def plan(
-  inputs: Sequence[pathlib.Path], output: pathlib.Path, *, recursive: bool
-) -> list[tuple[pathlib.Path, pathlib.Path]]:
-  """Pairs every input image with the file to write.
-
-  Args:
-    inputs: image files and folders of images.
-    output: a file name where the only input is a file, else a folder; a folder's tree is kept below it.
-    recursive: also take the images in sub-folders.
-
-  Raises:
-    FileNotFoundError: an input does not exist.
-    ValueError: several inputs for one output file, an output inside an input folder, or one that cannot be written.
-  """
-  jobs = []
-  names_file = bool(output.suffix) and not output.is_dir()
-  for path in inputs:
-    if path.is_dir():
-      if output.resolve().is_relative_to(path.resolve()):
-        raise ValueError(f'The output {output} lies in the input folder {path}: write somewhere else.')
-      found = [image for image in image_files.list_images(path) if recursive or image.parent == path]
-      jobs += [(image, output / image.relative_to(path)) for image in found]
-      if output.is_file():
-        raise ValueError(f'The output {output} is a file, and {path} is a folder: name a folder with -o.')
-    elif path.is_file():
-      if names_file and len(inputs) > 1:
-        raise ValueError(f'{len(inputs)} inputs cannot be written to the one file {output}: name a folder with -o.')
-      if names_file and output.suffix.lower() not in image_files.WRITABLE:
-        known = ', '.join(image_files.WRITABLE)
-        raise ValueError(f'{output}: {output.suffix!r} files cannot be written; known: {known}.')
-      jobs.append((path, output if names_file else output / path.name))
-    else:
-      raise FileNotFoundError(f'{path} does not exist.')
-  # In folders, what can be read but not written becomes PNG.
-  jobs = [(s, t if t.suffix.lower() in image_files.WRITABLE else t.with_suffix('.png')) for s, t in jobs]
-  counts = collections.Counter(target for _, target in jobs)
-  twice = sorted(str(target) for target, count in counts.items() if count > 1)
-  if twice:
-    raise ValueError(f'Several inputs would be written to {", ".join(twice)}: restore them into different folders.')
-  if not jobs:
-    raise ValueError(
-      f'No images in {", ".join(map(str, inputs))}{"" if recursive else " (sub-folders need --recursive)"}.'
-    )
-  return jobs
+INTERRUPTED = 130  # exit code of what Ctrl-C ended, as shells have it
 
 
-def restore_files(
-  restorer: inference.Restorer,
-  jobs: Sequence[tuple[pathlib.Path, pathlib.Path]],
-  *,
-  alpha: float,
-  tile: str,
-  overwrite: bool,
+def restore(
+  inputs: Sequence[pathlib.Path], output: pathlib.Path, options: options_lib.Options, *, own_process: bool = False
 ) -> int:
-  """Restores files one by one.
+  """Restores files.
 
   Args:
-    restorer: the model.
-    jobs: (input, output) files, from `plan`.
-    alpha: fidelity in [0, 1].
-    tile: see `Restorer.restore`.
-    overwrite: also restore what has been written already.
+    inputs: images and folders of images.
+    output: see `folders.plan`.
+    options: see `options.Options`.
+    own_process: the process does nothing else, so that its allocator may be set up for this.
 
   Returns:
-    How many files failed.
+    The exit code: 0 when every file has been restored, now or before, 1 when some failed, 130 when interrupted.
+
+  Raises:
+    ValueError, OSError: as `folders.plan`, `reports.check` and `Restorer.from_pretrained`, before anything is written.
   """
-  failures = []
-  for index, (source, target) in enumerate(jobs, 1):
-    if target.exists() and not overwrite:
-      log.info('[%d/%d] %s exists, skipped (--overwrite writes it again).', index, len(jobs), target)
-      continue
-    started = time.perf_counter()
+  from lh_jax import folders
+  from lh_jax import reports
+
+  began, started = time.time(), time.perf_counter()
+  jobs = folders.plan(inputs, output, recursive=options.recursive)
+  if options.report is not None:
+    reports.check(options.report)
+  records = [reports.Record(job.source, job.target, list(job.notes)) for job in jobs]
+  header: dict[str, Any] = {
+    'lh_jax': lh_jax.__version__,
+    'jax': importlib.metadata.version('jax'),
+    'device': None,
+    'dtype': None,
+    'checkpoint': options.checkpoint,
+    'options': dataclasses.asdict(options) | {'report': options.report and str(options.report)},
+    'started': time.strftime('%Y-%m-%dT%H:%M:%S%z', time.localtime(began)),
+  }
+  interrupted = False
+  try:
+    _restore_missing(records, options, header, own_process)
+  except KeyboardInterrupt:
+    interrupted = True
+  seconds = time.perf_counter() - started
+  totals = _tell_totals(records, seconds, interrupted)
+  code = INTERRUPTED if interrupted else 1 if totals['failed'] else 0
+  if options.report is not None:
     try:
-      image = image_files.read_rgb(source)
-      restored = restorer.restore(image, alpha=alpha, tile=tile)
-      if restored.dtype != np.uint8:
-        log.info('[%d/%d] %s has 16 bits; this version writes 8.', index, len(jobs), source)
-        restored = image_files.to_uint8(inference.to_unit_range(restored))
-      image_files.write_image(target, restored)
-    except Exception as error:  # One bad file must not end a batch of thousands; every reason is reported.
-      failures.append(f'{source}: {error}')
-      log.error('[%d/%d] %s failed: %s', index, len(jobs), source, error)
-    else:
-      height, width = image.shape[:2]
-      log.info(
-        '[%d/%d] %s -> %s, %dx%d, %.1f s',
-        index,
-        len(jobs),
-        source,
-        target,
-        width,
-        height,
-        time.perf_counter() - started,
-      )
-  for failure in failures:
-    print(f'failed: {failure}', file=sys.stderr)
-  return len(failures)
+      reports.write(options.report, {**header, 'seconds': round(seconds, 3), 'interrupted': interrupted}, records)
+    except OSError as error:
+      log.error('The report %s could not be written: %s', options.report, error)
+      code = code or 1
+  return code
+
+
+def _restore_missing(records: list, options: options_lib.Options, header: dict[str, Any], own_process: bool) -> None:
+  """Restores what is not there yet; completes the records and, in `header`, what it was done with."""
+  from lh_jax import memory
+
+  if own_process:
+    # Photographs and other programs need memory too: take it from a GPU as it is needed.
+    os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
+    memory.keep_freed_pages()
+  from lh_jax import inference
+  from lh_jax import jobs
+  from lh_jax import logs
+  from lh_jax import parallel
+
+  logs.to_console()
+  if not options.overwrite and (skipped := jobs.skip_finished(records)):
+    log.info('%d of %d files exist already and are skipped (--overwrite writes them again).', skipped, len(records))
+    if skipped == len(records):
+      return
+  parallel.enable_compilation_cache()
+  restorer = inference.Restorer.from_pretrained(options.checkpoint, dtype=options.dtype, devices=options.devices)
+  header |= _device(options)
+  log.info('Restoring on %s in %s.', header['device'], header['dtype'])
+  jobs.restore_files(
+    restorer,
+    records,
+    alpha=inference.DEFAULT_ALPHA if options.alpha is None else options.alpha,
+    tile=options.tile,
+    max_memory=options.max_memory,
+    metadata=options.metadata,
+    quality=options.quality,
+    overwrite=options.overwrite,
+  )
+
+
+def _device(options: options_lib.Options) -> dict[str, str]:
+  """Names the device and the dtype, and warns where a better device seems to lie idle."""
+  import jax
+  import numpy as np
+
+  from lh_jax import inference
+
+  device = jax.local_devices()[0]
+  if device.platform == 'cpu' and 'JAX_PLATFORMS' not in os.environ and gpu_is_present():
+    log.warning(
+      'WARNING: there is an NVIDIA GPU, but JAX runs on the CPU; pip install "lh_jax[cuda12]" lets it run there.'
+    )
+  name = (
+    device.platform if device.device_kind.lower() == device.platform else f'{device.platform} ({device.device_kind})'
+  )
+  return {
+    'device': name if options.devices == 1 else f'{options.devices} x {name}',
+    'dtype': np.dtype(inference.activation_dtype(options.dtype)).name,
+  }
+
+
+def gpu_is_present() -> bool:
+  """Whether the system shows an NVIDIA GPU, whatever JAX makes of it (Linux)."""
+  return any(pathlib.Path('/dev').glob('nvidia[0-9]*'))
+
+
+def _tell_totals(records: list, seconds: float, interrupted: bool) -> dict[str, int]:
+  from lh_jax import reports
+
+  totals = reports.totals(records)
+  words = [f'{totals[name]} {name.replace("_", " ")}' for name in (*reports.STATUSES, 'not_reached') if totals[name]]
+  log.info('%s%s, %.1f s.', 'Interrupted: ' if interrupted else '', ', '.join(words), seconds)
+  for record in records:
+    if record.status == 'failed':
+      print(f'failed: {record.failure()}', file=sys.stderr)
+  return totals
 
 
 def restore_config(config: ConfigDict, workdir: pathlib.Path) -> int:
@@ -130,61 +159,60 @@ def restore_config(config: ConfigDict, workdir: pathlib.Path) -> int:
   run in `workdir`; returns the exit code.
 
   Raises:
-    ValueError, FileNotFoundError: as `plan` and `Restorer.from_pretrained`, or no input or output named.
+    ValueError, OSError: as `restore`, no input or output named, or an option out of its range.
   """
   settings = config.restore
   if not settings.input or not settings.output:
     raise ValueError('--mode=restore needs --config.restore.input=PATH and --config.restore.output=PATH.')
-  if not 0.0 <= settings.alpha <= 1.0:
-    raise ValueError(f'restore.alpha must lie in [0, 1], got {settings.alpha}.')
-  jobs = plan([pathlib.Path(settings.input)], pathlib.Path(settings.output), recursive=True)
-  restorer = inference.Restorer.from_pretrained(settings.checkpoint or workdir, dtype=config.train.dtype)
-  return 1 if restore_files(restorer, jobs, alpha=settings.alpha, tile='auto', overwrite=True) else 0
-
-
-def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    prog='lh-restore', description='Restore photographs with a trained Latent Harmony model.'
+  options = options_lib.Options(
+    checkpoint=settings.checkpoint or str(workdir),
+    alpha=_setting('alpha', options_lib.parse_alpha, settings.alpha),
+    tile=_setting('tile', options_lib.parse_tile, settings.tile),
+    max_memory=_setting('max_memory', options_lib.parse_memory, settings.max_memory) if settings.max_memory else None,
+    dtype=config.train.dtype,
+    devices=_setting('devices', options_lib.parse_devices, settings.devices),
+    metadata=_setting('metadata', options_lib.parse_metadata, settings.metadata),
+    quality=_setting('quality', options_lib.parse_quality, settings.quality),
+    recursive=settings.recursive,
+    overwrite=settings.overwrite,
+    report=pathlib.Path(settings.report) if settings.report else None,
   )
-  parser.add_argument('inputs', nargs='+', type=pathlib.Path, metavar='INPUT', help='an image, or a folder of images')
-  parser.add_argument('-o', '--output', required=True, type=pathlib.Path, help='the image to write, or a folder')
-  parser.add_argument('--checkpoint', help='work directory of a finished run, or its export folder')
-  parser.add_argument('--alpha', type=_fraction, default=0.5, help='1: most faithful, 0: most perceptual; default 0.5')
-  parser.add_argument(
-    '--tile', choices=inference.TILES, default='auto', help='default auto; this version restores images whole'
-  )
-  parser.add_argument(
-    '--dtype',
-    choices=('auto', *inference.DTYPES),
-    default='auto',
-    help='of the activations; auto is float32 on CPU, else bfloat16',
-  )
-  parser.add_argument('--recursive', action='store_true', help='also restore the images in sub-folders')
-  parser.add_argument('--overwrite', action='store_true', help='restore files again that exist in the output')
-  return parser
+  return restore([pathlib.Path(settings.input)], pathlib.Path(settings.output), options)
 
 
-def _fraction(text: str) -> float:
-  value = float(text)
-  if not 0.0 <= value <= 1.0:
-    raise argparse.ArgumentTypeError(f'{text} is not in [0, 1]')
-  return value
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-  """Runs `lh-restore`; returns 0 when every file succeeded, 1 when some failed, 2 on a usage error."""
-  parser = _parser()
-  options = parser.parse_args(argv)
-  logs.to_console()
-  parallel.enable_compilation_cache()
+def _setting(name: str, parse: Callable[[str], Any], value: Any) -> Any:
   try:
-    jobs = plan(options.inputs, options.output, recursive=options.recursive)
-    restorer = inference.Restorer.from_pretrained(options.checkpoint, dtype=options.dtype)
-  except (ValueError, FileNotFoundError) as error:
+    return parse(str(value))
+  except ValueError as error:
+    raise ValueError(f'restore.{name}: {error}') from error
+
+
+def main(argv: Sequence[str] | None = None, *, own_process: bool = False) -> int:
+  """Runs `lh-restore`.
+
+  Args:
+    argv: its arguments; None takes those of the process.
+    own_process: see `restore`.
+
+  Returns:
+    The exit code, see `restore`. A usage error ends the process with 2.
+  """
+  parser = options_lib.parser()
+  found = vars(parser.parse_args(argv))
+  inputs, output = found.pop('inputs'), found.pop('output')
+  try:
+    return restore(inputs, output, options_lib.Options(**found), own_process=own_process)
+  except (ValueError, OSError) as error:
+    log.debug('Traceback:', exc_info=True)
     parser.error(str(error))
-  failed = restore_files(restorer, jobs, alpha=options.alpha, tile=options.tile, overwrite=options.overwrite)
-  return 1 if failed else 0
+  except KeyboardInterrupt:
+    return INTERRUPTED
+
+
+def run() -> int:
+  """Runs `lh-restore` in a process of its own: the console command."""
+  return main(own_process=True)
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  sys.exit(run())

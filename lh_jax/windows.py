@@ -7,6 +7,7 @@ float32; where memory runs out, the tile is halved and the stage begins again. B
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from typing import Any, Callable, NamedTuple, Protocol
 
@@ -52,6 +53,45 @@ class Programs(Protocol):
 
   def get(self, stage: str, rows: int, columns: int, dtype: Any) -> Program:
     """Returns the program of a stage for windows of rows x columns cells and pixels of `dtype`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+  """One result.
+
+  Attributes:
+    image: restored image, shape and dtype of the input.
+    window: pixels (height, width) that were computed at once, halos included; None where that was the whole image.
+    notes: what a user should know: a smaller tile after memory ran out, windows redone in float32.
+  """
+
+  image: np.ndarray
+  window: tuple[int, int] | None
+  notes: tuple[str, ...]
+
+
+def check_image(image: np.ndarray) -> None:
+  """Checks that an array is an image that can be restored.
+
+  Raises:
+    ValueError: it is not (H, W, 3), or neither uint8, uint16 nor float32 in [0, 1].
+  """
+  if image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
+    raise ValueError(f'An image must have shape (H, W, 3), got {image.shape}.')
+  if image.dtype not in (np.uint8, np.uint16, np.float32):
+    raise ValueError(f'An image must be uint8, uint16 or float32, got {image.dtype}.')
+  if image.dtype == np.float32 and not (image.min() >= 0.0 and image.max() <= 1.0):
+    raise ValueError(f'A float32 image must lie in [0, 1], got values from {image.min()} to {image.max()}.')
+
+
+def check_alpha(alpha: float) -> None:
+  """Checks a fidelity.
+
+  Raises:
+    ValueError: it is outside [0, 1].
+  """
+  if not 0.0 <= alpha <= 1.0:
+    raise ValueError(f'alpha must lie in [0, 1], got {alpha}.')
 
 
 class Run:

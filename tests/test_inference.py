@@ -9,8 +9,10 @@ import lh_jax
 from lh_jax import exports
 from lh_jax import inference
 from lh_jax import networks as networks_lib
+from lh_jax import programs
+from lh_jax import windows
 
-from tests.conftest import tiny_config
+from tests.conftest import tiny_config, tiny_model
 
 
 @pytest.fixture(scope='module')
@@ -53,22 +55,18 @@ def test_alpha_changes_the_result_without_compiling_again(restorer):
   image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
   outputs = [restorer.restore(image, alpha=alpha) for alpha in (0.0, 0.5, 1.0)]
   assert (outputs[0] != outputs[2]).any()
-  before = restorer._restore._cache_size()
+  before = restorer._programs.compiled
   restorer.restore(image, alpha=0.123)
-  assert restorer._restore._cache_size() == before
+  assert restorer._programs.compiled == before
 
 
 def test_non_finite_pixels_are_an_error(workdir):
-  restorer = lh_jax.Restorer.from_pretrained(workdir)
-  restorer._params['latent']['std'] = jnp.full_like(restorer._params['latent']['std'], jnp.nan)
-  with pytest.raises(FloatingPointError, match='The model gave non-finite pixels'):
-    restorer.restore(np.zeros((8, 8, 3), np.uint8))
-
-
-def test_rounding_and_clipping():
-  image = np.asarray([[[-0.1, 1.2, 0.5]]], np.float32)
-  np.testing.assert_array_equal(inference.from_unit_range(image, np.dtype(np.uint8)), [[[0, 255, 128]]])
-  np.testing.assert_array_equal(inference.from_unit_range(image, np.dtype(np.float32)), [[[0.0, 1.0, 0.5]]])
+  for dtype in ('float32', 'bfloat16'):
+    restorer = lh_jax.Restorer.from_pretrained(workdir, dtype=dtype)
+    latent = restorer._programs.params['latent']
+    latent['std'] = jnp.full_like(latent['std'], jnp.nan)
+    with pytest.raises(FloatingPointError, match='The model gave non-finite values in float32'):
+      restorer.restore(np.zeros((8, 8, 3), np.uint8))
 
 
 def test_dtypes(workdir):
@@ -92,12 +90,64 @@ def test_dtypes(workdir):
     (np.full((8, 8, 3), 2.0, np.float32), {}, r'must lie in \[0, 1\], got values from 2.0'),
     (np.full((8, 8, 3), np.nan, np.float32), {}, r'must lie in \[0, 1\]'),
     (np.zeros((8, 8, 3), np.uint8), {'alpha': 1.5}, r'alpha must lie in \[0, 1\], got 1.5'),
-    (np.zeros((8, 8, 3), np.uint8), {'tile': '512'}, "Unknown tile '512'; known: auto, full"),
+    (np.zeros((8, 8, 3), np.uint8), {'tile': '512'}, "Unknown tile '512'; allowed: 'auto', 'full' or a number"),
   ],
 )
 def test_bad_images_and_options(restorer, image, options, message):
   with pytest.raises(ValueError, match=message):
     restorer.restore(image, **options)
+
+
+def test_sweep_is_one_restoration_for_each_alpha(restorer):
+  """Every alpha as by itself, with nothing compiled anew."""
+  image = np.random.default_rng(0).integers(0, 256, (17, 24, 3), dtype=np.uint8)
+  alphas = (0.0, 0.3, 1.0)
+  expected = [restorer.restore(image, alpha=alpha) for alpha in alphas]
+  before = restorer._programs.compiled
+  for result, wanted in zip(restorer.sweep(image, alphas), expected, strict=True):
+    np.testing.assert_array_equal(result.image, wanted)
+  assert restorer._programs.compiled == before
+  with pytest.raises(ValueError, match='alpha must lie in'):
+    next(restorer.sweep(image, (0.5, 2.0)))
+
+
+def test_a_sweep_without_encoder_branch_encodes_once(monkeypatch):
+  networks, params = tiny_model()
+  params['encoder_lora'] = jax.tree.map(np.zeros_like, params['encoder_lora'])
+  restorer = inference.Restorer(networks, params)
+  image = np.random.default_rng(0).integers(0, 256, (17, 24, 3), dtype=np.uint8)
+  expected = [restorer.restore(image, alpha=alpha) for alpha in (0.0, 1.0)]
+  encoded, encode = [], windows.Run.encode
+  monkeypatch.setattr(windows.Run, 'encode', lambda run, scale: encoded.append(scale) or encode(run, scale))
+  results = [result.image for result in restorer.sweep(image, (0.0, 1.0))]
+  np.testing.assert_array_equal(results, expected)
+  assert (results[0] != results[1]).any() and encoded == [0.0]
+
+
+def test_eight_devices_share_an_image():
+  """Rows that do not divide over the devices, whole and in tiles."""
+  networks, params = tiny_model()
+  image = np.random.default_rng(0).uniform(0, 1, (213, 44, 3)).astype(np.float32)
+  one = inference.Restorer(networks, params).restore(image, tile='full')
+  eight = inference.Restorer(networks, params, devices=8)
+  for tile in ('full', 40):
+    np.testing.assert_allclose(eight.restore(image, tile=tile), one, atol=1e-5)
+  whole = programs.Programs(networks, params).get('decode', 64, 8).bytes
+  assert programs.Programs(networks, params, devices=8).get('decode', 64, 8).bytes < 0.5 * whole
+  with pytest.raises(ValueError, match='devices must lie between 1 and 8, the devices of this process; got 9'):
+    inference.Restorer(networks, params, devices=9)
+
+
+def test_a_vae_that_is_not_local_says_what_tiles_change(caplog):
+  restorer = inference.Restorer(*tiny_model(vae={'norm': 'group'}))
+  image = np.random.default_rng(0).uniform(0, 1, (200, 136, 3)).astype(np.float32)
+  tiled = restorer.run(image, tile=40)
+  assert 'takes statistics over the whole image' in tiled.notes[0]
+  error = restorer.tiling_error(image, 40)
+  assert f'{error:.1e}' in tiled.notes[0] and error > 1e-3
+  assert restorer.run(image).notes == ()
+  local = inference.Restorer(*tiny_model())
+  assert local.tiling_error(image, 40) < 1e-5
 
 
 def test_no_bundled_weights():

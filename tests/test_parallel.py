@@ -95,3 +95,27 @@ def test_compilation_cache_has_a_default_place(monkeypatch):
     assert jax.config.jax_compilation_cache_dir == before
   finally:
     jax.config.update('jax_compilation_cache_dir', before)
+
+
+def test_space_splits_rows():
+  """Programs take and give rows of padding; what they drop does not change the rest."""
+  mesh = parallel.make_space_mesh(4)
+  image = np.random.default_rng(0).standard_normal((1, 10, 3, 2)).astype(np.float32)
+
+  def fn(params, scale, image):
+    return params * scale * image[:, ::2], image.sum()
+
+  shapes = [jax.ShapeDtypeStruct((), np.float32), jax.ShapeDtypeStruct(image.shape, np.float32)]
+  compiled = parallel.compile_over_space(fn, mesh, jax.ShapeDtypeStruct((), np.float32), shapes)
+  result, total = compiled(
+    *jax.device_put((np.float32(2), np.float32(3)), parallel.replicated(mesh)), parallel.put_rows(image, mesh)
+  )
+  assert result.shape == (1, 8, 3, 2) and len(result.sharding.device_set) == 4
+  np.testing.assert_allclose(np.asarray(result)[:, :5], 6 * image[:, ::2], rtol=1e-6)
+  np.testing.assert_allclose(total, image.sum(), rtol=1e-4)
+
+
+@pytest.mark.parametrize('count', [0, 9])
+def test_space_mesh_that_does_not_fit(count):
+  with pytest.raises(ValueError, match=f'devices must lie between 1 and 8, the devices of this process; got {count}'):
+    parallel.make_space_mesh(count)

@@ -163,6 +163,8 @@ def _depthwise_grouped(x: jax.Array, kernel: jax.Array, *, dilation: int) -> jax
   )
 
 
+# Compiled on its own, the sum is traced once for each shape: one network holds many of the same.
+@functools.partial(jax.jit, static_argnames=('dilation', 'transpose'))
 def _shifted_sum(x: jax.Array, kernel: jax.Array, *, dilation: int, transpose: bool) -> jax.Array:
   """Depthwise correlation as a sum over taps; `transpose` applies the adjoint, which mirrors kernel and margins."""
   b, h, w, c = x.shape

@@ -37,7 +37,11 @@ def multiply_adds(function: Callable[..., Any], *args: Any) -> int:
   def count(next_method: Callable[..., Any], call_args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
     nonlocal total
     output = next_method(*call_args, **kwargs)
-    if isinstance(context.module, COUNTED) and context.method_name == '__call__':
+    if context.method_name != '__call__':
+      return output
+    if hasattr(context.module, 'multiply_adds'):
+      total += context.module.multiply_adds(*call_args)
+    elif isinstance(context.module, COUNTED):
       kernel = context.module.variables['params']['kernel']
       total += math.prod(kernel.shape) * math.prod(output.shape[:-1])
     return output

@@ -22,6 +22,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from lh_jax.models import convolution
 from lh_jax.models import layers
 from lh_jax.ops import resize
 
@@ -62,6 +63,35 @@ class Preset:
     """Down-sampling factor f between image and latent."""
     return self.stem * 2 ** (len(self.channels) - 1)
 
+  @property
+  def local(self) -> bool:
+    """Whether every output depends on a bounded neighbourhood only, so that tiles are exact."""
+    return self.norm == 'layer'
+
+  @property
+  def encoder_halo(self) -> int:
+    """Cells on each side of a latent cell outside of which no pixel changes it: the receptive field, walked back from
+    one cell (meaningless where the network is not `local`).
+    """
+    low = high = 0
+    for level in reversed(range(len(self.channels))):
+      low, high = low - 2 * self.encoder_blocks[level], high + 2 * self.encoder_blocks[level]
+      if level:
+        low, high = 2 * low, 2 * high + 2  # Down: 3 taps from 2i on
+    low, high = (low - 1) * self.stem, (high + 2) * self.stem - 1
+    return max(-(low // self.factor), high // self.factor)
+
+  @property
+  def decoder_halo(self) -> int:
+    """Cells on each side of a latent cell outside of which no cell changes its pixels, found as `encoder_halo`."""
+    side = self.factor // self.stem
+    low, high = -1, side
+    for level in range(len(self.channels)):
+      low, high = low - 2 * self.decoder_blocks[level], high + 2 * self.decoder_blocks[level]
+      if level < len(self.channels) - 1:
+        low, high = (low - 1) // 2, (high + 1) // 2  # Up: the bilinear neighbours
+    return max(1 - low, high + 1)
+
 
 _LH = Preset(
   stem=2, channels=(48, 64, 64), encoder_blocks=(1, 1, 1), decoder_blocks=(2, 2, 1), latent_channels=32, kl_weight=1e-8
@@ -99,14 +129,14 @@ class ResBlock(nn.Module):
 
   norm: str
   dtype: Any = jnp.float32
+  conv: str = 'direct'
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    channels = x.shape[-1]
-    h = nn.silu(layers.make_norm(self.norm, dtype=self.dtype, name='norm1')(x))
-    h = nn.Conv(channels, (3, 3), dtype=self.dtype, name='conv1')(h)
-    h = nn.silu(layers.make_norm(self.norm, dtype=self.dtype, name='norm2')(h))
-    return x + nn.Conv(channels, (3, 3), dtype=self.dtype, kernel_init=nn.initializers.zeros, name='conv2')(h)
+    options = {'norm': self.norm, 'method': self.conv, 'conv_dtype': self.dtype}
+    channels, zeros = x.shape[-1], nn.initializers.zeros
+    h = convolution.layer(x, channels, names=('norm1', 'conv1'), **options)
+    return convolution.layer(h, channels, names=('norm2', 'conv2'), kernel_init=zeros, residual=x, **options)
 
 
 class Down(nn.Module):
@@ -138,6 +168,7 @@ class Encoder(nn.Module):
 
   preset: Preset
   dtype: Any = jnp.float32
+  conv: str = 'direct'
 
   @nn.compact
   def __call__(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -153,7 +184,7 @@ class Encoder(nn.Module):
       if level:
         x = Down(channels, dtype=self.dtype, name=f'down{level}')(x)
       for block in range(blocks):
-        x = ResBlock(p.norm, dtype=self.dtype, name=f'level{level}_block{block}')(x)
+        x = ResBlock(p.norm, dtype=self.dtype, conv=self.conv, name=f'level{level}_block{block}')(x)
     x = nn.silu(layers.make_norm(p.norm, dtype=self.dtype, name='norm_out')(x))
     moments = nn.Conv(2 * p.latent_channels, (1, 1), dtype=jnp.float32, name='conv_out')(x)
     mean, logvar = jnp.split(moments, 2, axis=-1)
@@ -165,6 +196,7 @@ class Decoder(nn.Module):
 
   preset: Preset
   dtype: Any = jnp.float32
+  conv: str = 'direct'
 
   @nn.compact
   def __call__(self, z: jax.Array) -> jax.Array:
@@ -172,29 +204,37 @@ class Decoder(nn.Module):
     x = nn.Conv(p.channels[-1], (3, 3), dtype=self.dtype, name='conv_in')(z.astype(self.dtype))
     for level in reversed(range(len(p.channels))):
       for block in range(p.decoder_blocks[level]):
-        x = ResBlock(p.norm, dtype=self.dtype, name=f'level{level}_block{block}')(x)
+        x = ResBlock(p.norm, dtype=self.dtype, conv=self.conv, name=f'level{level}_block{block}')(x)
       if level:
         x = Up(p.channels[level - 1], dtype=self.dtype, name=f'up{level}')(x)
-    x = nn.silu(layers.make_norm(p.norm, dtype=self.dtype, name='norm_out')(x))
     # In float32: bfloat16 would leave about 8 bits of the written pixels.
-    x = nn.Conv(3 * p.stem**2, (3, 3), dtype=jnp.float32, name='conv_out')(x)
+    options = {'norm': p.norm, 'method': self.conv, 'conv_dtype': jnp.float32}
+    x = convolution.layer(x, 3 * p.stem**2, names=('norm_out', 'conv_out'), **options)
     return layers.depth_to_space(x, p.stem)
 
 
 @dataclasses.dataclass(frozen=True)
 class VAE:
-  """Encoder and decoder of one preset. Parameters are {'encoder': ..., 'decoder': ...}, passed explicitly."""
+  """Encoder and decoder of one preset. Parameters are {'encoder': ..., 'decoder': ...}, passed explicitly.
+
+  Attributes:
+    preset: sizes.
+    dtype: of the activations.
+    conv: form of the 3x3 convolutions behind a norm, see `convolution.METHODS`: 'direct' for training, whose
+      gradients it serves best, 'auto' for inference. The parameters are the same.
+  """
 
   preset: Preset
   dtype: Any = jnp.float32
+  conv: str = 'direct'
 
   @property
   def encoder(self) -> Encoder:
-    return Encoder(self.preset, dtype=self.dtype)
+    return Encoder(self.preset, dtype=self.dtype, conv=self.conv)
 
   @property
   def decoder(self) -> Decoder:
-    return Decoder(self.preset, dtype=self.dtype)
+    return Decoder(self.preset, dtype=self.dtype, conv=self.conv)
 
   def init(self, key: jax.Array) -> dict[str, Any]:
     """Returns fresh parameters."""

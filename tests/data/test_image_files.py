@@ -1,6 +1,4 @@
-"""Image files: every pixel type and orientation in, whole files out, and errors that name the file."""
-
-import re
+"""Image files: bare pixels in and out, rounding, and lists of files; `test_photos` has all that a photograph brings."""
 
 import numpy as np
 from PIL import Image
@@ -16,13 +14,13 @@ def pixels() -> np.ndarray:
   return corners.repeat(16, axis=0).repeat(24, axis=1)
 
 
-@pytest.mark.parametrize('suffix', ['.png', '.jpg', '.jpeg', '.webp', '.PNG'])
+@pytest.mark.parametrize('suffix', ['.png', '.jpg', '.jpeg', '.webp', '.tif', '.TIFF', '.PNG'])
 def test_write_then_read(tmp_path, pixels, suffix):
   path = tmp_path / 'new' / 'folder' / f'bild ü{suffix}'
   image_files.write_image(path, pixels)
   read = image_files.read_rgb(path)
   assert read.dtype == np.uint8 and read.shape == pixels.shape == (*image_files.size(path), 3)
-  np.testing.assert_allclose(read[8::16, 12::24].astype(int), pixels[8::16, 12::24], atol=0 if 'p' == suffix[1] else 8)
+  np.testing.assert_allclose(read[8::16, 12::24].astype(int), pixels[8::16, 12::24], atol=8 if suffix[1] in 'jw' else 0)
   assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
@@ -58,71 +56,12 @@ def test_a_palette_with_transparency_needs_no_warning(tmp_path, pixels):
   np.testing.assert_allclose(image_files.read_rgb(tmp_path / 'x.png'), pixels, atol=2)
 
 
-@pytest.mark.parametrize('suffix', ['png', 'jpg', 'webp', 'tif'])
-@pytest.mark.parametrize(
-  ('orientation', 'upright'),
-  [
-    (1, lambda x: x),
-    (2, lambda x: x[:, ::-1]),
-    (3, lambda x: x[::-1, ::-1]),
-    (4, lambda x: x[::-1]),
-    (5, lambda x: x.swapaxes(0, 1)),
-    (6, lambda x: np.rot90(x, -1)),
-    (7, lambda x: x[::-1, ::-1].swapaxes(0, 1)),
-    (8, np.rot90),
-  ],
-)
-def test_exif_orientation(tmp_path, pixels, suffix, orientation, upright):
-  path = tmp_path / f'x.{suffix}'
-  exif = Image.Exif()
-  exif[0x0112] = orientation
-  Image.fromarray(pixels).save(path, exif=exif)
-  read, expected = image_files.read_rgb(path), upright(pixels)
-  assert read.shape == expected.shape and image_files.size(path) == expected.shape[:2]
-  np.testing.assert_allclose(read[4::8, 4::8].astype(int), expected[4::8, 4::8], atol=30)
-
-
-def test_damaged_exif_data_do_not_matter(tmp_path, pixels):
-  Image.fromarray(pixels).save(tmp_path / 'x.jpg', exif=b'Exif\x00\x00garbage that is no TIFF header')
-  assert image_files.size(tmp_path / 'x.jpg') == image_files.read_rgb(tmp_path / 'x.jpg').shape[:2] == (32, 48)
-
-
-def test_missing_file(tmp_path):
-  for read in (image_files.read_rgb, image_files.size):
-    with pytest.raises(FileNotFoundError, match=re.escape(f'{str(tmp_path / "no.png")!r} does not exist')):
-      read(tmp_path / 'no.png')
-
-
-def test_not_an_image(tmp_path):
-  (tmp_path / 'text.png').write_text('hello')
-  for read in (image_files.read_rgb, image_files.size):
-    with pytest.raises(ValueError, match=r"cannot read image file '.*text\.png'"):
-      read(tmp_path / 'text.png')
-
-
-@pytest.mark.parametrize('suffix', ['png', 'jpg', 'webp', 'tif'])
-def test_truncated_file(tmp_path, suffix):
-  noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
-  path = tmp_path / f'whole.{suffix}'
-  Image.fromarray(noise).save(path)
-  cut = tmp_path / f'cut.{suffix}'
-  cut.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-  with pytest.raises(ValueError, match=rf"cannot (read|decode) image file '.*cut\.{suffix}': "):
-    image_files.read_rgb(cut)
-
-
-def test_float_pixels_are_not_guessed_at(tmp_path):
-  Image.fromarray(np.ones((4, 4), np.float32)).save(tmp_path / 'x.tif')
-  with pytest.raises(ValueError, match=r"x\.tif.*pixel type 'F' is not supported; save it with 8 or 16 bits"):
-    image_files.read_rgb(tmp_path / 'x.tif')
-
-
 def test_write_errors_leave_nothing_behind(tmp_path, pixels):
   with pytest.raises(ValueError, match=r"cannot write .*suffix '.gif' is not one of .png, .jpg, .jpeg, .webp"):
     image_files.write_image(tmp_path / 'x.gif', pixels)
-  with pytest.raises(ValueError, match='pixels are float64, not uint8; see to_uint8'):
+  with pytest.raises(ValueError, match='pixels are float64, not uint8 or uint16; see to_uint8'):
     image_files.write_image(tmp_path / 'x.png', pixels / 255)
-  with pytest.raises(ValueError, match=r'shape \(32, 48, 4\) is neither'):
+  with pytest.raises(ValueError, match=r'shape \(32, 48, 4\) is not'):
     image_files.write_image(tmp_path / 'x.png', np.zeros((32, 48, 4), np.uint8))
   (tmp_path / 'x.png').mkdir()  # in the way of the final rename
   with pytest.raises(OSError):

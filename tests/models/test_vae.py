@@ -89,3 +89,29 @@ def test_errors():
   model = vae.build(preset='tiny')
   with pytest.raises(ValueError, match='multiples of 8, got 12x16'):
     model.encode(model.init(jax.random.key(0))['encoder'], jnp.zeros((1, 12, 16, 3)))
+
+
+@pytest.mark.parametrize('preset', ['tiny', 'vae1'])
+def test_halo_is_what_the_network_depends_on(preset):
+  """A NaN spreads to every output that depends on its place: exactly as far as the halo says, in both halves."""
+  model = vae.build(preset=preset)
+  p = model.preset
+  params = model.init(jax.random.key(0))
+  count = 2 * max(p.encoder_halo, p.decoder_halo) + 5
+  centre = count // 2
+  image = np.full((1, count * p.factor, 2 * p.factor, 3), 0.5, np.float32)
+  image[:, centre * p.factor : (centre + 1) * p.factor] = np.nan
+  touched = np.flatnonzero(np.isnan(jax.jit(model.encode)(params['encoder'], image)[0]).any((0, 2, 3)))
+  assert max(centre - touched.min(), touched.max() - centre) == p.encoder_halo
+  z = np.zeros((1, count, 2, p.latent_channels), np.float32)
+  z[:, centre] = np.nan
+  decoded = np.isnan(jax.jit(model.decode)(params['decoder'], z)).any((0, 2, 3)).reshape(count, p.factor)
+  touched = np.flatnonzero(decoded.any(1))
+  assert max(centre - touched.min(), touched.max() - centre) == p.decoder_halo
+
+
+def test_halos_of_the_presets():
+  """Cells; of `lh_conv` as counted by hand, 40 and 64 pixels."""
+  halos = {name: (p.encoder_halo, p.decoder_halo) for name, p in vae.PRESETS.items()}
+  assert halos['lh'] == (5, 7) and halos['lh_conv'] == (5, 8) and halos['lh_fast'] == (5, 6)
+  assert all(p.local for p in vae.PRESETS.values()) and not vae.build(preset='lh', norm='group').preset.local
