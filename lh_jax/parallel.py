@@ -19,6 +19,7 @@ import numpy as np
 
 BATCH_AXES = ('data', 'fsdp')
 SPACE_AXIS = 'space'
+_CPU_LIBRARY_FUSIONS = 'LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION,LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT'
 # Smaller arrays stay whole: gathering them costs more than holding them.
 MIN_SHARDED_SIZE = 2**12
 
@@ -72,7 +73,7 @@ def compile_over_space(fn: Callable[..., Any], mesh: Mesh, params: Any, argument
     arguments: abstract arrays.
   """
   if mesh.size == 1:
-    return jax.jit(fn).lower(params, *arguments).compile()
+    return _compile_alike(jax.jit(fn).lower(params, *arguments), mesh)
   *others, image = arguments
   rows = image.shape[1]
   padded = jax.ShapeDtypeStruct((1, rows + -rows % mesh.size, *image.shape[2:]), image.dtype)
@@ -85,7 +86,20 @@ def compile_over_space(fn: Callable[..., Any], mesh: Mesh, params: Any, argument
 
   whole, by_rows = replicated(mesh), space_sharding(mesh)
   jitted = jax.jit(split, in_shardings=(whole, *[whole] * len(others), by_rows), out_shardings=(by_rows, whole))
-  return jitted.lower(params, *others, padded).compile()
+  return _compile_alike(jitted.lower(params, *others, padded), mesh)
+
+
+def _compile_alike(lowered: jax.stages.Lowered, mesh: Mesh) -> Any:
+  """Compiles so that a pixel's arithmetic does not depend on the size of the array around it."""
+  if mesh.devices.flat[0].platform != 'cpu':
+    return lowered.compile()
+  try:
+    # On the CPU, XLA gives large sums to a library that adds in another order; convolutions may stay with it.
+    return lowered.compile(compiler_options={'xla_cpu_experimental_ynn_fusion_type': _CPU_LIBRARY_FUSIONS})
+  except jax.errors.JaxRuntimeError as error:
+    if 'xla_cpu_experimental_ynn_fusion_type' not in str(error):
+      raise
+    return lowered.compile()  # A version of XLA without that option.
 
 
 def put_rows(image: np.ndarray, mesh: Mesh) -> jax.Array:

@@ -100,8 +100,11 @@ def write(
     quality: 1..100.
 
   Raises:
-    ValueError: if the image is too rich in detail for one WebP file, which may happen to very large ones.
+    ValueError: if libwebp gives up, which may happen close to the largest size.
   """
   del dpi
   image = Image.fromarray(pixels)
-  image.save(stream, format='WEBP', quality=quality, exact=True, icc_profile=icc or b'', exif=exif or b'')
+  try:
+    image.save(stream, format='WEBP', quality=quality, exact=True, icc_profile=icc or b'', exif=exif or b'')
+  except ValueError as error:
+    raise ValueError(f'WebP cannot hold it ({error}); write it as PNG or TIFF') from error

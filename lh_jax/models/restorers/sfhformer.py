@@ -134,8 +134,9 @@ def _filter(f: jax.Array, position: tuple, gates: tuple, filters: tuple, *, grou
   channels, b, h, half = f.shape
   if train:
     # Derivatives of the other form would keep a shifted plane for each tap.
-    image = jnp.moveaxis(f, 0, -1)
-    f = jnp.moveaxis(image + depthwise_conv(image, position[0]) + position[1], -1, 0).reshape(channels, b, -1)
+    image = lax.optimization_barrier(jnp.moveaxis(f, 0, -1))
+    image = lax.optimization_barrier(image + depthwise_conv(image, position[0]) + position[1])
+    f = jnp.moveaxis(image, -1, 0).reshape(channels, b, -1)
   else:
     f = _with_position(f, *position)
   kernel, bias = (p.reshape(-1, groups, channels) for p in filters)

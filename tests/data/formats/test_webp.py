@@ -94,3 +94,12 @@ def test_cut_short_or_damaged(options):
     read(data[:12] + b'JUNK' + data[16:])
   with pytest.raises(ValueError, match='its first chunk is not a WebP header'):
     read(b'RIFF\x04\0\0\0WEBP')
+
+
+def test_what_libwebp_cannot_write(monkeypatch):
+  def give_up(*args, **kwargs):
+    raise ValueError('encoding error 6')
+
+  monkeypatch.setattr(Image.Image, 'save', give_up)
+  with pytest.raises(ValueError, match=r'WebP cannot hold it \(encoding error 6\); write it as PNG or TIFF'):
+    written(SMOOTH)
