@@ -158,8 +158,8 @@ def read_photo(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Photo:
   pixels = pixels[:: -1 if rows else 1, :: -1 if columns else 1]
   *_, channels = pixels.shape
   return Photo(
-    pixels=np.array(pixels[:, :, :3]) if channels > 2 else np.repeat(pixels[:, :, :1], 3, axis=2),
-    alpha=np.array(pixels[:, :, -1]) if channels in (2, 4) else None,
+    pixels=np.array(pixels[:, :, :3], order='C') if channels > 2 else np.repeat(pixels[:, :, :1], 3, axis=2),
+    alpha=np.array(pixels[:, :, -1], order='C') if channels in (2, 4) else None,
     grey=channels <= 2,
     icc=icc,
     exif=exif,

@@ -123,6 +123,7 @@ def test_orientation_of_16_bits_and_alpha(tmp_path, kind, orientation, exif):
   photo = image_files.read_photo(path)
   np.testing.assert_array_equal(photo.pixels, UPRIGHT[orientation](SMOOTH))
   np.testing.assert_array_equal(photo.alpha, UPRIGHT[orientation](RAMP))
+  assert photo.pixels.flags.c_contiguous and photo.alpha.flags.c_contiguous
   assert image_files.size(path) == photo.alpha.shape
 
 
