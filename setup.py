@@ -31,6 +31,7 @@ setup(
   python_requires='>=3.11',
   install_requires=[
     'absl-py>=2.1',
+    'flatbuffers>=24.3',  # jax.export writes with it, and JAX does not ask for it
     'flax>=0.12',
     'imagecodecs>=2026.3.6',
     'jax>=0.10',
@@ -53,5 +54,5 @@ setup(
     'cuda12': ['jax[cuda12]>=0.10'],
     'tpu': ['jax[tpu]>=0.10'],
   },
-  entry_points={'console_scripts': ['lh-restore=lh_jax.restore:main']},
+  entry_points={'console_scripts': ['lh-restore=lh_jax.restore:run']},
 )

@@ -47,6 +47,9 @@ FORBIDDEN = {
   'lh_jax.stages': ('lh_jax.data', 'lh_jax.checkpoint', 'lh_jax.logs', 'absl', 'ml_collections', *UPPER),
   'lh_jax.inference': ('lh_jax.data', 'lh_jax.checkpoint', 'lh_jax.logs', 'lh_jax.stages', 'absl', *UPPER),
   'lh_jax.networks': ('lh_jax.data', 'lh_jax.stages', 'ml_collections', 'absl', *UPPER),
+  'lh_jax.portable': ('flax', 'lh_jax.models', 'lh_jax.networks', 'lh_jax.programs', 'lh_jax.inference', *UPPER),
+  'lh_jax.windows': ('flax', 'lh_jax.models', 'lh_jax.networks', 'lh_jax.programs', 'lh_jax.data', *UPPER),
+  'lh_jax.options': ('jax', 'flax', 'numpy', *UPPER),
   'lh_jax.main': ('lh_jax.models', 'lh_jax.stages'),
 }
 MIDDLE = ('metrics', 'state', 'optim', 'parallel', 'checkpoint', 'logs', 'weight_files')
@@ -60,6 +63,9 @@ DOORS = {
   'grain': {'lh_jax.data.pipeline'},
   'safetensors': {'lh_jax.weight_files', 'lh_jax.convert.dinov2'},
   'tensorflow': {'lh_jax.logs'},
+  'tqdm': {'lh_jax.progress'},
+  'tifffile': {'lh_jax.data.formats.tiff'},
+  'psutil': {'lh_jax.memory', 'lh_jax.data.unfinished'},
   'absl.flags': {'lh_jax.main'},
 }
 

@@ -177,7 +177,7 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
   """Converts pixels to 8 bits, rounding to the nearest level (half up).
 
   Args:
-    image: array of any shape: uint16, or float, which is clipped to [0, 1].
+    image: array of any shape: uint8, uint16, or float, which is clipped to [0, 1].
 
   Returns:
     uint8 array of the same shape.
@@ -186,6 +186,8 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
     ValueError: if a value is NaN or infinite.
   """
   image = np.asarray(image)
+  if image.dtype == np.uint8:
+    return image
   if image.dtype == np.uint16:
     return ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)  # 65535 = 255 * 257
   image = image.astype(np.float32, copy=False)

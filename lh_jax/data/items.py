@@ -107,7 +107,7 @@ class Source:
 
 
 def read_uint8(path: str | Path) -> np.ndarray:
-  """Reads an image file as (height, width, 3) uint8; 16-bit grey is rounded to 8 bits.
+  """Reads an image file as (height, width, 3) uint8; 16 bits are rounded to 8.
 
   Args:
     path: the image file.
@@ -118,10 +118,7 @@ def read_uint8(path: str | Path) -> np.ndarray:
   Raises:
     FileNotFoundError, ValueError: as `image_files.read_rgb`.
   """
-  pixels = image_files.read_rgb(path)
-  if pixels.dtype == np.uint16:
-    pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)  # 65535 = 255 * 257
-  return pixels
+  return image_files.to_uint8(image_files.read_rgb(path))
 
 
 def _read_files(item: Item) -> dict[str, np.ndarray]:
