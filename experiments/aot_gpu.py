@@ -21,6 +21,7 @@ import collections
 import dataclasses
 import importlib.metadata
 import json
+import math
 import pathlib
 import platform
 import runpy
@@ -36,7 +37,9 @@ import gpu_cards
 import hlo_costs
 import lh_jax
 from lh_jax import networks as networks_lib
+from lh_jax import programs as programs_lib
 from lh_jax.models import summary
+from lh_jax.ops import tiles
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAPER_SECONDS = 0.43  # Table 5b, measured on:
@@ -76,46 +79,36 @@ def device(card: gpu_cards.Card) -> Any:
   return description.devices[0]
 
 
-def programs(networks: networks_lib.Networks, size: str, *, tile: int, halo: int) -> list[Program]:
-  """Returns the whole-image program of a size and the three of tiled inference.
+def programs(networks: networks_lib.Networks, size: str, *, tile: int) -> list[Program]:
+  """Returns the whole-image program of a size and the three that `lh_jax.windows` runs on tiles.
 
   Args:
     networks: of the model.
     size: a name in SIZES.
-    tile: side of the part of a window that is kept, in pixels.
-    halo: margin of a window on each side, in pixels.
+    tile: side of the part of a window that is kept, in pixels; images are 8-bit.
   """
-  height, width = SIZES[size]
-  factor = networks.vae.preset.factor
+  geometry = programs_lib.geometry_of(networks.vae.preset)
+  cells = geometry.cells(SIZES[size])
+  window = tiles.window_for(cells, geometry, core=-(-tile // geometry.factor))
   params = jax.eval_shape(networks.init, jax.random.key(0))
-  alpha = jax.ShapeDtypeStruct((), jnp.float32)
 
-  def image(height: int, width: int) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct((1, height, width, 3), jnp.float32)
+  def whole(params: Any, alpha: jax.Array, pixels: jax.Array) -> jax.Array:
+    image = networks.restore(params, programs_lib.to_unit_range(pixels), alpha)
+    return programs_lib.from_unit_range(image, jnp.uint8)
 
-  def latent(height: int, width: int) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(
-      (1, height // factor, width // factor, networks.vae.preset.latent_channels), jnp.float32
+  _, shapes = programs_lib.piece(networks, 'encode', *cells, jnp.uint8)
+  found = [Program(size, 'whole', 'whole image', whole, (params, *shapes), 1)]
+  halos = {'encode': geometry.encoder_halo, 'decode': geometry.decoder_halo}
+  for stage in programs_lib.STAGES:
+    rows, columns = cells if stage == 'restore' else window
+    function, shapes = programs_lib.piece(networks, stage, rows, columns, jnp.uint8)
+    counts = [
+      len(tiles.spans(length, window=side, halo=halos.get(stage, 0))) for length, side in zip(cells, (rows, columns))
+    ]
+    found.append(
+      Program(size, 'tiled', f'{stage} {columns}x{rows} cells', function, (params, *shapes), math.prod(counts))
     )
-
-  def encode(params: Any, images: jax.Array, alpha: jax.Array) -> jax.Array:
-    encoder = networks.adapt(params['vae']['encoder'], params['encoder_lora'], alpha)
-    return networks.encode(encoder, params['latent'], images)
-
-  def restore_latent(params: Any, z: jax.Array) -> jax.Array:
-    return networks.restore_latent(params['restorer'], params['restorer_stats'], z)
-
-  def decode(params: Any, z: jax.Array, alpha: jax.Array) -> jax.Array:
-    decoder = networks.adapt(params['vae']['decoder'], params['decoder_lora'], 1.0 - alpha)
-    return networks.decode(decoder, params['latent'], z)
-
-  side, windows = tile + 2 * halo, -(-height // tile) * -(-width // tile)
-  return [
-    Program(size, 'whole', 'whole image', networks.restore, (params, image(height, width), alpha), 1),
-    Program(size, 'tiled', f'encode {side}', encode, (params, image(side, side), alpha), windows),
-    Program(size, 'tiled', 'restore latent', restore_latent, (params, latent(height, width)), 1),
-    Program(size, 'tiled', f'decode {side}', decode, (params, latent(side, side), alpha), windows),
-  ]
+  return found
 
 
 def compile_for(program: Program, target: Any | None) -> tuple[jax.stages.Compiled, float]:
@@ -219,7 +212,6 @@ def main(arguments: list[str] | None = None) -> None:
   parser.add_argument('--cards', nargs='+', choices=gpu_cards.CARDS, default=list(gpu_cards.CARDS))
   parser.add_argument('--sizes', nargs='+', choices=SIZES, default=list(SIZES))
   parser.add_argument('--tile', type=int, default=1024, help='kept side of a window, in pixels')
-  parser.add_argument('--halo', type=int, default=64, help='margin of a window on each side, in pixels')
   parser.add_argument('--dtype', choices=DTYPES, default='bfloat16', help='of the activations')
   parser.add_argument('-o', '--output', type=pathlib.Path, help='JSON file to write')
   options = parser.parse_args(arguments)
@@ -233,7 +225,7 @@ def main(arguments: list[str] | None = None) -> None:
   for name in options.cards:
     card, done = gpu_cards.CARDS[name], {}
     target = device(card)
-    for program in (p for s in options.sizes for p in programs(networks, s, tile=options.tile, halo=options.halo)):
+    for program in (p for s in options.sizes for p in programs(networks, s, tile=options.tile)):
       # Windows of one shape serve every size.
       key = (program.name, str(program.shapes))
       if key not in done:
@@ -249,7 +241,6 @@ def main(arguments: list[str] | None = None) -> None:
       'compiled_for': {'cuda': gpu_cards.CUDA, 'cudnn': gpu_cards.CUDNN, **COMPILER_OPTIONS},
       'dtype': options.dtype,
       'tile': options.tile,
-      'halo': options.halo,
       'paper_seconds': PAPER_SECONDS,
       'cards': {name: dataclasses.asdict(gpu_cards.CARDS[name]) for name in options.cards},
       'totals': totals(rows),

@@ -206,7 +206,7 @@ def run_worker(command: list[str], environment: dict[str, str]) -> dict[str, Any
 def table(rows: list[dict[str, Any]]) -> str:
   """The measurements as Markdown."""
   lines = [
-    '| size | window | compile s | seconds | s per MP | GFLOP/s | of dense conv | encode, restore, decode s | peak GB |',
+    '| size | window | compile s | seconds | s per MP | GFLOP/s | of dense conv | s of encode, restore, decode | GB |',
     '|---|---|---|---|---|---|---|---|---|',
   ]
   for row in rows:

@@ -26,9 +26,6 @@ from lh_jax.ops import tiles
 
 log = logging.getLogger('lh_jax')
 
-# Cells. Convolutions that compute 4 x 4 outputs at once, at the latent's resolution at the coarsest, then cut every
-# window into the same blocks.
-GRID = 4
 STAGES = ('encode', 'restore', 'decode')
 
 
@@ -138,7 +135,7 @@ class Programs:
 
 def geometry_of(preset: vae_lib.Preset) -> tiles.Geometry:
   """Returns what tiling needs to know of a VAE."""
-  return tiles.Geometry(preset.factor, preset.latent_channels, preset.encoder_halo, preset.decoder_halo, GRID)
+  return tiles.Geometry(preset.factor, preset.latent_channels, preset.encoder_halo, preset.decoder_halo)
 
 
 def piece(networks: networks_lib.Networks, stage: str, rows: int, columns: int, dtype: Any) -> tuple[Any, list]:

@@ -200,9 +200,7 @@ class Run:
   def _try_every_window(self, stage: str, scale: float, take: Callable[..., Any], put: Callable[..., None]) -> None:
     geometry = self._geometry
     halo = geometry.encoder_halo if stage == 'encode' else geometry.decoder_halo
-    rows, columns = (
-      tiles.spans(length, window=side, halo=halo, grid=geometry.grid) for length, side in zip(self._cells, self.window)
-    )
+    rows, columns = (tiles.spans(length, window=side, halo=halo) for length, side in zip(self._cells, self.window))
     share = 1.0 / (len(rows) * len(columns))
     begun = self._done
     pending = None
@@ -241,7 +239,7 @@ class Run:
     return self._finish(*self._start(stage, scale, part, programs))
 
   def _halve(self, error: Exception) -> None:
-    smaller = tiles.halved(self._cells, self.window, self._geometry)
+    smaller = tiles.halved(self.window, self._geometry)
     if smaller is None:
       raise MemoryError('The smallest tile does not fit into memory: free some, or use another device.') from error
     self.window = smaller

@@ -22,10 +22,9 @@ def choose(programs, cells, tile='auto', max_memory=None):
 def test_full_and_pixels(programs):
   halo = programs.geometry.halo
   assert choose(programs, (60, 90), 'full') == (60, 90)
-  # A window's last place is on the grid of 4 cells.
-  assert choose(programs, (60, 90), 1) == (4 + 2 * halo, 6 + 2 * halo)
-  assert choose(programs, (60, 90), 33) == (8 + 2 * halo, 6 + 2 * halo)
-  assert choose(programs, (3, 90), 33) == (3, 6 + 2 * halo)
+  assert choose(programs, (60, 90), 1) == (1 + 2 * halo, 1 + 2 * halo)
+  assert choose(programs, (60, 90), 33) == (5 + 2 * halo, 5 + 2 * halo)
+  assert choose(programs, (3, 90), 33) == (3, 5 + 2 * halo)
 
 
 def test_auto_takes_the_whole_image_where_it_fits(programs):

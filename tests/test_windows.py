@@ -79,13 +79,13 @@ OUT_OF_MEMORY = [
 @pytest.mark.parametrize('late', [False, True])
 def test_a_full_memory_halves_the_tile_and_goes_on(programs, error, late, caplog):
   image = image_of((200, 136))
-  run = windows.Run(image, Limited(programs, 17 * 17, error, late=late), None, window=(25, 17))
+  run = windows.Run(image, Limited(programs, 18 * 17, error, late=late), None, window=(25, 17))
   shares = []
   run.watch(shares.append)
   with caplog.at_level(logging.WARNING, logger='lh_jax'):
     latent = run.encode(0.5)
-  assert run.window == (17, 17)
-  assert run.notes == ['memory ran out; going on with windows of 136x136 pixels']
+  assert run.window == (18, 17)
+  assert run.notes == ['memory ran out; going on with windows of 136x144 pixels']
   assert 'Memory ran out' in caplog.text
   whole = windows.Run(image, programs, None, window=(25, 17))
   np.testing.assert_allclose(latent, whole.encode(0.5), atol=1e-5)

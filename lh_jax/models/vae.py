@@ -22,7 +22,6 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from lh_jax.models import convolution
 from lh_jax.models import layers
 from lh_jax.ops import resize
 
@@ -129,14 +128,14 @@ class ResBlock(nn.Module):
 
   norm: str
   dtype: Any = jnp.float32
-  conv: str = 'direct'
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    options = {'norm': self.norm, 'method': self.conv, 'conv_dtype': self.dtype}
-    channels, zeros = x.shape[-1], nn.initializers.zeros
-    h = convolution.layer(x, channels, names=('norm1', 'conv1'), **options)
-    return convolution.layer(h, channels, names=('norm2', 'conv2'), kernel_init=zeros, residual=x, **options)
+    channels = x.shape[-1]
+    h = nn.silu(layers.make_norm(self.norm, dtype=self.dtype, name='norm1')(x))
+    h = nn.Conv(channels, (3, 3), dtype=self.dtype, name='conv1')(h)
+    h = nn.silu(layers.make_norm(self.norm, dtype=self.dtype, name='norm2')(h))
+    return x + nn.Conv(channels, (3, 3), dtype=self.dtype, kernel_init=nn.initializers.zeros, name='conv2')(h)
 
 
 class Down(nn.Module):
@@ -168,7 +167,6 @@ class Encoder(nn.Module):
 
   preset: Preset
   dtype: Any = jnp.float32
-  conv: str = 'direct'
 
   @nn.compact
   def __call__(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -184,7 +182,7 @@ class Encoder(nn.Module):
       if level:
         x = Down(channels, dtype=self.dtype, name=f'down{level}')(x)
       for block in range(blocks):
-        x = ResBlock(p.norm, dtype=self.dtype, conv=self.conv, name=f'level{level}_block{block}')(x)
+        x = ResBlock(p.norm, dtype=self.dtype, name=f'level{level}_block{block}')(x)
     x = nn.silu(layers.make_norm(p.norm, dtype=self.dtype, name='norm_out')(x))
     moments = nn.Conv(2 * p.latent_channels, (1, 1), dtype=jnp.float32, name='conv_out')(x)
     mean, logvar = jnp.split(moments, 2, axis=-1)
@@ -196,7 +194,6 @@ class Decoder(nn.Module):
 
   preset: Preset
   dtype: Any = jnp.float32
-  conv: str = 'direct'
 
   @nn.compact
   def __call__(self, z: jax.Array) -> jax.Array:
@@ -204,37 +201,29 @@ class Decoder(nn.Module):
     x = nn.Conv(p.channels[-1], (3, 3), dtype=self.dtype, name='conv_in')(z.astype(self.dtype))
     for level in reversed(range(len(p.channels))):
       for block in range(p.decoder_blocks[level]):
-        x = ResBlock(p.norm, dtype=self.dtype, conv=self.conv, name=f'level{level}_block{block}')(x)
+        x = ResBlock(p.norm, dtype=self.dtype, name=f'level{level}_block{block}')(x)
       if level:
         x = Up(p.channels[level - 1], dtype=self.dtype, name=f'up{level}')(x)
+    x = nn.silu(layers.make_norm(p.norm, dtype=self.dtype, name='norm_out')(x))
     # In float32: bfloat16 would leave about 8 bits of the written pixels.
-    options = {'norm': p.norm, 'method': self.conv, 'conv_dtype': jnp.float32}
-    x = convolution.layer(x, 3 * p.stem**2, names=('norm_out', 'conv_out'), **options)
+    x = nn.Conv(3 * p.stem**2, (3, 3), dtype=jnp.float32, name='conv_out')(x)
     return layers.depth_to_space(x, p.stem)
 
 
 @dataclasses.dataclass(frozen=True)
 class VAE:
-  """Encoder and decoder of one preset. Parameters are {'encoder': ..., 'decoder': ...}, passed explicitly.
-
-  Attributes:
-    preset: sizes.
-    dtype: of the activations.
-    conv: form of the 3x3 convolutions behind a norm, see `convolution.METHODS`: 'direct' for training, whose
-      gradients it serves best, 'auto' for inference. The parameters are the same.
-  """
+  """Encoder and decoder of one preset. Parameters are {'encoder': ..., 'decoder': ...}, passed explicitly."""
 
   preset: Preset
   dtype: Any = jnp.float32
-  conv: str = 'direct'
 
   @property
   def encoder(self) -> Encoder:
-    return Encoder(self.preset, dtype=self.dtype, conv=self.conv)
+    return Encoder(self.preset, dtype=self.dtype)
 
   @property
   def decoder(self) -> Decoder:
-    return Decoder(self.preset, dtype=self.dtype, conv=self.conv)
+    return Decoder(self.preset, dtype=self.dtype)
 
   def init(self, key: jax.Array) -> dict[str, Any]:
     """Returns fresh parameters."""

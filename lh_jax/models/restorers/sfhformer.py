@@ -11,6 +11,7 @@ Transforms, norm statistics and the residual around the network are float32; the
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from lh_jax.models.layers import DepthwiseConv, LayerNorm2d, depth_to_space, depthwise_conv
+from lh_jax.models.layers import DepthwiseConv, LayerNorm2d, depth_to_space
 
 NORMS = ('batch', 'layer', 'none')
 POSITION = 3  # side of the Fourier unit's depthwise kernel
@@ -111,7 +112,7 @@ class FourierUnit(nn.Module):
     f = jnp.stack([plane.real, plane.imag], axis=1).reshape(2 * c, b, h, half)
     f = _norm(self.norm, train=train, dtype=self.dtype, name='norm', axis=0)(f)
     weights = [Weights(shape, self.dtype, name=name)() for name, shape in self._kernels(c).items()]
-    f = _filter(f, *weights, groups=self.groups, train=train).astype(jnp.float32).reshape(c, 2, b, h, half)
+    f = _filter(f, *weights, groups=self.groups).astype(jnp.float32).reshape(c, 2, b, h, half)
     plane = lax.complex(f[:, 0], f[:, 1])
     return jnp.fft.irfft2(plane, s=(h, w), norm='ortho').transpose(1, 2, 3, 0).astype(self.dtype)
 
@@ -128,17 +129,11 @@ class FourierUnit(nn.Module):
     return b * h * (w // 2 + 1) * sum(math.prod(shape) for shape in self._kernels(c).values())
 
 
-@functools.partial(jax.jit, static_argnames=('groups', 'train'))
-def _filter(f: jax.Array, position: tuple, gates: tuple, filters: tuple, *, groups: int, train: bool) -> jax.Array:
+@functools.partial(jax.jit, static_argnames='groups')
+def _filter(f: jax.Array, position: tuple, gates: tuple, filters: tuple, *, groups: int) -> jax.Array:
   """Maps a plane (2 C, B, h, half) to the filtered plane of the same shape; each pair is a kernel and its bias."""
   channels, b, h, half = f.shape
-  if train:
-    # Derivatives of the other form would keep a shifted plane for each tap.
-    image = lax.optimization_barrier(jnp.moveaxis(f, 0, -1))
-    image = lax.optimization_barrier(image + depthwise_conv(image, position[0]) + position[1])
-    f = jnp.moveaxis(image, -1, 0).reshape(channels, b, -1)
-  else:
-    f = _with_position(f, *position)
+  f = _with_position(f, *position)
   kernel, bias = (p.reshape(-1, groups, channels) for p in filters)
   if groups == 1:
     # The gates are the softmax of one number, which is 1.
@@ -163,16 +158,42 @@ def _with_position(f: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Arra
   margin = POSITION // 2
   # The last tap of the last row runs over the end by the margins of a row: room for it.
   f = jnp.pad(f, ((0, 0), (0, 0), (margin, margin + 1), (margin, margin))).reshape(channels, b, -1)
+  centre = margin * (width + 1)
+  return f[..., centre : centre + h * width] + _correlate(f, kernel, width, h * width) + bias.reshape(-1, 1, 1)
 
-  def shifted(i: int, j: int) -> jax.Array:
-    start = i * width + j
-    return f[..., start : start + h * width].astype(jnp.float32)
 
-  total = shifted(margin, margin) + bias.reshape(-1, 1, 1)
-  for i in range(POSITION):
-    for j in range(POSITION):
-      total += shifted(i, j) * kernel[i, j].reshape(-1, 1, 1)
-  return total.astype(f.dtype)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _correlate(rows: jax.Array, kernel: jax.Array, width: int, count: int) -> jax.Array:
+  """Maps long rows (C, B, N) to (C, B, count); the tap kernel[i, j, 0] looks i width + j elements ahead."""
+  total = jnp.zeros((), jnp.float32)
+  for i, j in itertools.product(*map(range, kernel.shape[:2])):
+    window = lax.slice_in_dim(rows, i * width + j, i * width + j + count, axis=2)
+    total += window.astype(jnp.float32) * kernel[i, j].reshape(-1, 1, 1).astype(jnp.float32)
+  return total.astype(rows.dtype)
+
+
+def _correlate_forward(rows: jax.Array, kernel: jax.Array, width: int, count: int) -> tuple[jax.Array, tuple]:
+  return _correlate(rows, kernel, width, count), (rows, kernel)
+
+
+# The rule is ours because the derivative that JAX finds keeps the rows once for each tap.
+def _correlate_backward(width: int, count: int, saved: tuple, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+  rows, kernel = saved
+  kh, kw = kernel.shape[:2]
+  length, reach = rows.shape[-1], (kh - 1) * width + kw - 1
+
+  def tap(ahead: jax.Array) -> jax.Array:
+    window = lax.dynamic_slice_in_dim(rows, ahead, count, axis=2)
+    return jnp.sum(window.astype(jnp.float32) * gradient.astype(jnp.float32), axis=(1, 2))
+
+  offsets = (jnp.arange(kh)[:, None] * width + jnp.arange(kw)).reshape(-1)
+  of_kernel = lax.map(tap, offsets).reshape(kernel.shape).astype(kernel.dtype)
+  # The transposed correlation is one with the kernel mirrored.
+  padded = jnp.pad(gradient, ((0, 0), (0, 0), (reach, length - count)))
+  return _correlate(padded, kernel[::-1, ::-1], width, length), of_kernel
+
+
+_correlate.defvjp(_correlate_forward, _correlate_backward)
 
 
 class Mixer(nn.Module):
