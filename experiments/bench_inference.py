@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-SIZES = ['1024x1024', '1920x1080', '3840x2160', '7680x4320']
+SIZES = ['1024x1024', '1920x1080', '3840x2160', '7680x4320', '10240x6400']
 STAGES = ('encode', 'restore', 'decode')
 
 

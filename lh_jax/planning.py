@@ -13,6 +13,7 @@ import numpy as np
 
 from lh_jax import memory
 from lh_jax import programs as programs_lib
+from lh_jax import windows
 from lh_jax.ops import tiles
 
 log = logging.getLogger('lh_jax')
@@ -88,11 +89,14 @@ def _fitting_window(
   preset = programs.networks.vae.preset
   finest = preset.channels[0] * (preset.factor // preset.stem) ** 2 * np.dtype(programs.networks.vae.dtype).itemsize
   per_cell = COPIES * finest / programs.mesh.size
+  if per_cell * cells[0] * cells[1] <= budget.preferred and _bytes(programs, cells, dtype) <= budget.preferred:
+    return cells
+  preferred = budget.preferred // windows.in_flight(programs.mesh)
   for _ in range(ATTEMPTS):
-    window = tiles.cheapest_window(cells, programs.geometry, max_cells=int(budget.preferred / per_cell), step=STEP)
-    needed = max(programs.get(stage, *window, dtype).bytes for stage in ('encode', 'decode'))
-    if needed <= budget.preferred:
-      log.debug('Window of %s cells: %s, %s.', window, memory.in_words(needed), budget)
+    window = tiles.cheapest_window(cells, programs.geometry, max_cells=int(preferred / per_cell), step=STEP)
+    needed = _bytes(programs, window, dtype)
+    if needed <= preferred:
+      log.debug('Windows of %s cells: %s each, %s.', window, memory.in_words(needed), budget)
       return window
     # Memory is linear in the window, up to a constant; a little less than that says, so that this ends.
     per_cell = 1.05 * max(per_cell, needed / (window[0] * window[1]))
@@ -101,3 +105,7 @@ def _fitting_window(
   raise MemoryError(
     f'The smallest tile takes {memory.in_words(needed)} and {budget}: allow more with max_memory, or free some.'
   )
+
+
+def _bytes(programs: programs_lib.Programs, window: tuple[int, int], dtype: Any) -> int:
+  return max(programs.get(stage, *window, dtype).bytes for stage in ('encode', 'decode'))

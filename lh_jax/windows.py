@@ -1,14 +1,17 @@
 """One image's way through the programs, window by window.
 
-The image, its latent and its result are host arrays; a window is on the device only while it is computed, and the next
-one is already being computed while a result is fetched. A window whose result is not finite is computed again in
-float32; where memory runs out, the tile is halved and the stage begins again. Both are noted and logged.
+The image, its latent and its result are host arrays; a window is on the device only while it is computed, two
+at once. A window whose result is not finite is computed again in float32; where memory runs out, the tile is halved and
+the stage begins again. Both are noted and logged.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import collections
+from concurrent import futures
 import logging
+import threading
 from typing import Any, Callable, NamedTuple, Protocol
 
 import numpy as np
@@ -19,6 +22,9 @@ from lh_jax.ops import tiles
 
 log = logging.getLogger('lh_jax')
 
+# Windows that are computed at once: the parts of one program that keep a single core busy, or none but the memory bus,
+# meet other parts of the other.
+IN_FLIGHT = 2
 # Share of the multiply-adds, for progress.
 WORK = {'encode': 0.36, 'restore': 0.06, 'decode': 0.58}
 
@@ -123,6 +129,7 @@ class Run:
     self._cells = programs.geometry.cells(image.shape)
     self.window = window
     self.notes: list[str] = []
+    self._lock = threading.Lock()
     self._progress, self._done = None, 0.0
 
   def watch(self, progress: Callable[[float], None] | None) -> None:
@@ -201,42 +208,41 @@ class Run:
     geometry = self._geometry
     halo = geometry.encoder_halo if stage == 'encode' else geometry.decoder_halo
     rows, columns = (tiles.spans(length, window=side, halo=halo) for length, side in zip(self._cells, self.window))
-    share = 1.0 / (len(rows) * len(columns))
+    places = [(row, column) for row in rows for column in columns]
     begun = self._done
-    pending = None
+    waiting = collections.deque()
+    pool = futures.ThreadPoolExecutor(in_flight(self._programs.mesh))
+
+    def collect() -> None:
+      result, place = waiting.popleft()
+      put(result.result(), *place)
+      self._advance(stage, 1.0 / len(places))
+
     try:
-      for row in rows:
-        for column in columns:
-          started = self._start(stage, (np.float32(scale),), take(row, column), self._programs)
-          if pending is not None:
-            put(self._finish(*pending[0]), *pending[1])
-            self._advance(stage, share)
-          pending = started, (row, column)
-      put(self._finish(*pending[0]), *pending[1])
-      self._advance(stage, share)
+      for place in places:
+        part = take(*place)
+        waiting.append((pool.submit(self._compute, stage, (np.float32(scale),), part, self._programs), place))
+        if len(waiting) > IN_FLIGHT:
+          collect()
+      while waiting:
+        collect()
     except BaseException:
       self._done = begun
       raise
+    finally:
+      pool.shutdown(cancel_futures=True)
 
-  def _start(self, stage: str, scale: tuple, part: np.ndarray, programs: Programs) -> tuple:
-    """Begins to compute a window; returns what `_finish` needs."""
+  def _compute(self, stage: str, scale: tuple, part: np.ndarray, programs: Programs) -> np.ndarray:
+    """Returns a window's result, computed again in float32 where it is not finite."""
     factor = self._geometry.factor if stage == 'encode' else 1
     program = programs.get(stage, part.shape[1] // factor, part.shape[2] // factor, self._image.dtype)
-    results = program.run(programs.params, *scale, parallel.put_rows(part, programs.mesh))
-    return results, stage, scale, part, programs
-
-  def _finish(self, results: tuple, stage: str, scale: tuple, part: np.ndarray, programs: Any) -> np.ndarray:
-    """Fetches a window's result, computing it again where it is not finite."""
-    result, finite = results
+    result, finite = program.run(programs.params, *scale, parallel.put_rows(part, programs.mesh))
     if bool(finite):
       return np.asarray(result)
     if programs.exact:
       raise FloatingPointError('The model gave non-finite values in float32: its weights are damaged.')
     self.note(f'{stage}: non-finite values in bfloat16, computed again in float32')
     return self._compute(stage, scale, part, self._in_float32())
-
-  def _compute(self, stage: str, scale: tuple, part: np.ndarray, programs: Programs) -> np.ndarray:
-    return self._finish(*self._start(stage, scale, part, programs))
 
   def _halve(self, error: Exception) -> None:
     smaller = tiles.halved(self.window, self._geometry)
@@ -248,14 +254,21 @@ class Run:
 
   def note(self, text: str) -> None:
     """Keeps and logs, once, what a user should know."""
-    if text not in self.notes:
-      self.notes.append(text)
+    with self._lock:
+      new = text not in self.notes
+      self.notes += [text] * new
+    if new:
       log.warning('%s.', text[0].upper() + text[1:])
 
   def _advance(self, stage: str, share: float) -> None:
     self._done += WORK[stage] * share
     if self._progress is not None:
       self._progress(min(self._done, 1.0))
+
+
+def in_flight(mesh: parallel.Mesh) -> int:
+  """Returns how many windows are computed at once: one where devices share it, lest their collectives mix."""
+  return IN_FLIGHT if mesh.size == 1 else 1
 
 
 def _kept(span: tiles.Span) -> slice:
