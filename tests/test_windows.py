@@ -2,6 +2,8 @@
 
 import logging
 
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 import numpy as np
 import pytest
 
@@ -9,8 +11,6 @@ from lh_jax import inference
 from lh_jax import windows
 
 from tests.conftest import tiny_model
-
-SIZES = [(200, 136), (136, 201), (1, 300), (259, 3), (17, 250)]
 
 
 @pytest.fixture(scope='module')
@@ -23,23 +23,40 @@ def programs(restorer):
   return restorer._programs
 
 
+@pytest.fixture(scope='module')
+def default_vae():
+  return inference.Restorer(*tiny_model(vae={'preset': 'lh'}))
+
+
 def image_of(size, dtype=np.float32):
   image = np.random.default_rng(size[0]).uniform(0, 1, (*size, 3)).astype(np.float32)
   return image if dtype == np.float32 else (image * np.iinfo(dtype).max).astype(dtype)
 
 
-@pytest.mark.parametrize('size', SIZES)
-def test_tiled_equals_whole(restorer, size):
-  for dtype, tolerance in ((np.float32, 1e-5), (np.uint8, 0)):
-    image = image_of(size, dtype)
-    whole = restorer.run(image, tile='full')
-    assert whole.window is None and whole.notes == ()
-    for tile in (1, 40):
-      tiled = restorer.run(image, tile=tile)
-      assert tiled.image.shape == image.shape and tiled.image.dtype == dtype
-      difference = np.abs(tiled.image.astype(np.float64) - whole.image.astype(np.float64))
-      assert difference.max() <= tolerance, (tile, difference.max())
-    assert tiled.window is not None
+@settings(max_examples=6, deadline=None, derandomize=True)
+@given(st.integers(1, 220), st.integers(1, 220), st.integers(1, 90))
+@example(1, 300, 1)
+@example(259, 3, 40)
+def test_tiled_equals_whole(restorer, height, width, tile):
+  image = image_of((height, width))
+  whole = restorer.run(image, tile='full')
+  assert whole.window is None and whole.notes == ()
+  tiled = restorer.run(image, tile=tile)
+  assert tiled.image.shape == image.shape
+  np.testing.assert_allclose(tiled.image, whole.image, atol=1e-5)
+  cells, side = restorer._programs.geometry.cells(image.shape), -(-tile // 8) + 2 * restorer._programs.geometry.halo
+  assert (tiled.window is None) == (max(cells) <= side)
+
+
+@pytest.mark.parametrize('size, tile', [((200, 137), 1), ((136, 201), 40), ((1, 300), 8)])
+def test_tiles_of_the_default_vae_give_the_same_bits(default_vae, size, tile):
+  """Not one level of difference, which only equal bits can promise. (Eight channels, as the tiny VAE has, end rows in
+  another loop of the compiled convolution than 48 and 64.)
+  """
+  image = image_of(size, np.uint8)
+  tiled = default_vae.run(image, tile=tile)
+  assert tiled.window is not None
+  np.testing.assert_array_equal(tiled.image, default_vae.restore(image, tile='full'))
 
 
 class Limited:

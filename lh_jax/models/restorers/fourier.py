@@ -175,7 +175,7 @@ def _correlate_backward(width: int, count: int, saved: tuple, gradient: jax.Arra
     window = lax.dynamic_slice_in_dim(rows, ahead, count, axis=2)
     return jnp.sum(window.astype(jnp.float32) * gradient.astype(jnp.float32), axis=(1, 2))
 
-  offsets = (jnp.arange(kh)[:, None] * width + jnp.arange(kw)).reshape(-1)
+  offsets = (jnp.arange(kh)[:, None] * width + jnp.arange(kw)[None]).reshape(-1)
   of_kernel = lax.map(tap, offsets).reshape(kernel.shape).astype(kernel.dtype)
   # The transposed correlation is one with the kernel mirrored.
   padded = jnp.pad(gradient, ((0, 0), (0, 0), (reach, length - count)))

@@ -19,7 +19,11 @@ def plain_unit(params, x, groups):
   b, h, w, c = x.shape
   plane = jnp.fft.rfft2(x, axes=(1, 2), norm='ortho')
   f = jnp.stack([plane.real, plane.imag], axis=-1).reshape(b, h, -1, 2 * c)
-  f = f + layers.depthwise_conv(f, params['position']['kernel'], method='conv') + params['position']['bias']
+  f = (
+    f
+    + layers.depthwise_conv(f, params['position']['kernel'], method='conv')
+    + params['position']['bias'].reshape(1, 1, 1, -1)
+  )
   gates = nn.softmax(nn.Conv(groups, (1, 1)).apply({'params': params['gates']}, f), axis=-1)
   filters = nn.Conv(2 * c * groups, (1, 1), feature_group_count=groups)
   f = filters.apply({'params': params['filters']}, f).reshape(b, h, -1, groups, 2 * c)
