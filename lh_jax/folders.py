@@ -118,7 +118,12 @@ def _images(folder: Path, output: Path, *, recursive: bool) -> Iterator[Path]:
       for entry in entries:
         if entry.name.startswith('.'):
           continue
-        if entry.is_dir():
+        try:
+          is_folder = entry.is_dir()
+        except OSError as error:  # A link to itself.
+          log.warning('%s is left out: %s.', here / entry.name, error.strerror or error)
+          continue
+        if is_folder:
           folders.append(entry.name)
         elif os.path.splitext(entry.name)[1].lower() in image_files.READABLE:
           yield here / entry.name

@@ -7,7 +7,6 @@ several devices. The image and its result stay on the host, in their own type; d
 
 from __future__ import annotations
 
-import functools
 import logging
 import pathlib
 from typing import Any, Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ from lh_jax import networks as networks_lib
 from lh_jax import planning
 from lh_jax import programs as programs_lib
 from lh_jax import windows as windows_lib
+from lh_jax.models import lora
 from lh_jax.windows import Restored
 
 log = logging.getLogger('lh_jax')
@@ -54,8 +54,11 @@ class Restorer:
   def __init__(self, networks: networks_lib.Networks, params: Any, *, devices: int = 1):
     """Wraps networks and a whole model's parameters (see `networks.PARTS`); `devices` as in `from_pretrained`."""
     self._programs = programs_lib.Programs(networks, params, devices=devices)
+    # Compiles nothing until a window needs it.
+    exact = networks.with_dtype(jnp.float32)
+    self._float32_programs = programs_lib.Programs(exact, self._programs.params, devices=devices)
     # Where the encoder's branch does nothing, every alpha shares encoder and restorer.
-    self._same_latent = all(not np.any(leaf) for leaf in jax.tree.leaves(jax.device_get(params['encoder_lora'])))
+    self._same_latent = lora.is_zero(jax.device_get(params['encoder_lora']))
 
   @classmethod
   def from_pretrained(
@@ -124,8 +127,9 @@ class Restorer:
     run = self._start(image, tile, max_memory)
     latent = None
     for alpha in alphas:
-      run.watch(progress)
-      if latent is None or not self._same_latent:
+      new = latent is None or not self._same_latent
+      run.watch(progress, ('encode', 'restore', 'decode') if new else ('decode',))
+      if new:
         latent = run.restore(run.encode(alpha))
       yield self._finish(run, run.decode(latent, 1.0 - alpha))
 
@@ -138,11 +142,12 @@ class Restorer:
     windows_lib.check_image(image)
     cells = self._programs.geometry.cells(image.shape)
     window = planning.choose_window(self._programs, cells, image.dtype, tile=tile, max_memory=max_memory)
-    run = windows_lib.Run(image, self._programs, self._in_float32, window=window)
-    if window != cells and not self._programs.networks.vae.preset.local:
+    local = self._programs.networks.vae.preset.local
+    run = windows_lib.Run(image, self._programs, self._in_float32, window=window, cuttable=local or tile != 'auto')
+    if window != cells and not local:
       run.note(
-        'this VAE takes statistics over the whole image (vae.norm), so tiles change it: by up to '
-        f'{self.tiling_error(image, tile):.1e} on a part of this image, of a range of 1'
+        'this VAE takes statistics over the whole image (vae.norm), so tiles change it: by '
+        f'{self.tiling_error(image, tile):.1e}, of a range of 1, on the middle of this image'
       )
     return run
 
@@ -151,11 +156,6 @@ class Restorer:
     whole = run.window == geometry.cells(restored.shape)
     pixels = (run.window[0] * geometry.factor, run.window[1] * geometry.factor)
     return Restored(restored, None if whole else pixels, tuple(run.notes))
-
-  @functools.cached_property
-  def _float32_programs(self) -> programs_lib.Programs:
-    programs = self._programs
-    return programs_lib.Programs(programs.networks.with_dtype(jnp.float32), programs.params, devices=programs.mesh.size)
 
   def _in_float32(self) -> programs_lib.Programs:
     return self._float32_programs
@@ -176,7 +176,7 @@ class Restorer:
     programs = self._programs
     cells = programs.geometry.cells(part.shape)
     results = []
-    for size in ('full', min(tile, min(part.shape[:2]) // 2)):
+    for size in ('full', max(1, min(tile, max(part.shape[:2]) // 2))):
       window = planning.choose_window(programs, cells, part.dtype, tile=size, max_memory=None)
       run = windows_lib.Run(part, programs, self._in_float32, window=window)
       results.append(run.decode(run.restore(run.encode(DEFAULT_ALPHA)), 1.0 - DEFAULT_ALPHA))

@@ -28,6 +28,7 @@ _OUT_OF_MEMORY = re.compile(
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 _MADV_HUGEPAGE = 14
 _LARGE_PAGE = 2**21
+_keeps_pages = False  # of the process, like what it tells of
 _UNITS = {'': 1, 'k': 2**10, 'm': 2**20, 'g': 2**30, 't': 2**40}
 
 
@@ -38,20 +39,46 @@ def available(device: jax.Device) -> int:
   stats = device.memory_stats() or {}
   if 'bytes_limit' in stats:
     return max(stats['bytes_limit'] - stats.get('bytes_in_use', 0), 0)
-  return min([psutil.virtual_memory().available, *_control_group_left()])
+  return min([psutil.virtual_memory().available, *_control_group_left()]) + _kept_pages()
 
 
 def _control_group_left() -> list[int]:
-  """What the limit of a container leaves (cgroup v2 or v1), where there is one."""
-  for limit, usage in (
-    ('/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory.current'),
-    ('/sys/fs/cgroup/memory/memory.limit_in_bytes', '/sys/fs/cgroup/memory/memory.usage_in_bytes'),
+  """What the limit of a container leaves (cgroup v2 or v1), where there is one; cached files give way."""
+  for folder, limit, usage, cached in (
+    ('/sys/fs/cgroup', 'memory.max', 'memory.current', 'inactive_file'),
+    ('/sys/fs/cgroup/memory', 'memory.limit_in_bytes', 'memory.usage_in_bytes', 'total_inactive_file'),
   ):
     try:
-      return [max(int(pathlib.Path(limit).read_text()) - int(pathlib.Path(usage).read_text()), 0)]
+      allowed, used, stat = (pathlib.Path(folder, name).read_text() for name in (limit, usage, 'memory.stat'))
+      files = dict(line.split() for line in stat.splitlines()).get(cached, 0)
+      return [max(int(allowed) - int(used) + int(files), 0)]
     except (OSError, ValueError):  # no such group, or 'max': no limit
       continue
   return []
+
+
+def _kept_pages() -> int:
+  """Bytes that this process has freed and, after `keep_freed_pages`, keeps: the next array takes them."""
+  if not _keeps_pages:
+    return 0
+  libc = ctypes.CDLL(None)
+  try:
+    libc.mallinfo2.restype = _MallInfo
+    maps = pathlib.Path('/proc/self/smaps').read_text()
+  except (AttributeError, OSError):  # an older C library, or no /proc
+    return 0
+  # The heap is in pieces where a part of it has large pages.
+  heap = sum(map(int, re.findall(r'\[heap\]\n(?:.*\n)*?Rss:\s+(\d+) kB', maps)))
+  return max(heap * 1024 - libc.mallinfo2().uordblks, 0)
+
+
+class _MallInfo(ctypes.Structure):
+  """struct mallinfo2 of malloc.h."""
+
+  _fields_ = [
+    (name, ctypes.c_size_t)
+    for name in 'arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost'.split()
+  ]
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -91,6 +118,8 @@ def keep_freed_pages() -> None:
     libc.mallopt(_M_MMAP_MAX, 0)
   except (OSError, AttributeError):  # another C library
     return
+  global _keeps_pages
+  _keeps_pages = True
   libc.mallopt(_M_TRIM_THRESHOLD, -1)
   # One heap for all threads: what one frees, the next can use.
   libc.mallopt(_M_ARENA_MAX, 1)

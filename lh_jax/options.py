@@ -81,7 +81,7 @@ def parse_tile(text: str) -> str | int:
 
 def parse_memory(text: str) -> int:
   """Returns bytes; as `memory.parse_size`."""
-  from lh_jax import memory  # It imports JAX.
+  from lh_jax import memory  # Of the commands, only one with this option needs it.
 
   return memory.parse_size(text)
 
@@ -160,6 +160,7 @@ def _type(parse: Callable[[str], Any]) -> Callable[[str], Any]:
 def parser() -> argparse.ArgumentParser:
   """Returns the parser; besides `inputs` and `output` it yields the fields of `Options`."""
   found = argparse.ArgumentParser(
+    allow_abbrev=False,
     prog='lh-restore',
     description='Restore photographs with a trained Latent Harmony model.',
     epilog=_EXAMPLES,

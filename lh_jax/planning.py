@@ -54,7 +54,7 @@ def choose_window(
     raise ValueError(f"Unknown tile {tile!r}; allowed: 'auto', 'full' or a number of pixels.")
   if not preset.local:
     return cells
-  budget = _budget(programs, max_memory)
+  budget = _budget(programs, cells, dtype, max_memory)
   needed = programs.get('restore', *cells).bytes
   if needed > budget.limit:
     raise MemoryError(
@@ -74,10 +74,15 @@ class _Budget:
     return self._reason
 
 
-def _budget(programs: programs_lib.Programs, max_memory: int | None) -> _Budget:
+def _budget(programs: programs_lib.Programs, cells: tuple[int, int], dtype: Any, max_memory: int | None) -> _Budget:
   if max_memory is not None:
     return _Budget(max_memory, max_memory, f'max_memory is {memory.in_words(max_memory)}')
   free = memory.available(programs.device)
+  if programs.device.platform == 'cpu':
+    # The host's own arrays come out of the same memory: the result, and the latent before and after.
+    geometry = programs.geometry
+    in_cell = 3 * geometry.factor**2 * np.dtype(dtype).itemsize + 2 * geometry.channels * 4
+    free = max(free - in_cell * cells[0] * cells[1], 0)
   safe = int(memory.SAFE_SHARE * free)
   preferred = min(safe, CPU_BUDGET) if programs.device.platform == 'cpu' else safe
   return _Budget(preferred, safe, f'{memory.in_words(free)} are free')
@@ -100,6 +105,8 @@ def _fitting_window(
       return window
     # Memory is linear in the window, up to a constant; a little less than that says, so that this ends.
     per_cell = 1.05 * max(per_cell, needed / (window[0] * window[1]))
+  window = tiles.window_for(cells, programs.geometry, core=1)
+  needed = windows.in_flight(programs.mesh) * _bytes(programs, window, dtype)
   if needed <= budget.limit:
     return window
   raise MemoryError(

@@ -14,13 +14,13 @@ Reading a file unpickles nothing. Only JAX, numpy and the modules of this packag
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import io
 import json
 import logging
 import os
 import pathlib
+import threading
 from typing import Any, Callable
 import zipfile
 
@@ -102,6 +102,8 @@ class StoredPrograms:
       if program['dtype'] == dtype
     }
     self._programs: dict[str, windows.Program] = {}
+    self._lock = threading.Lock()
+    self._exact: StoredPrograms | None = None
 
   def get(self, stage: str, rows: int, columns: int, dtype: Any = np.float32) -> windows.Program:
     """Returns the program of a stage for windows of rows x columns cells and pixels of `dtype`, one that is there.
@@ -110,9 +112,10 @@ class StoredPrograms:
       ValueError: this JAX cannot read it.
     """
     file = self._files[stage, rows, columns, None if stage == 'restore' else np.dtype(dtype).name]
-    if file not in self._programs:
-      self._programs[file] = self._compile(file)
-    return self._programs[file]
+    with self._lock:
+      if file not in self._programs:
+        self._programs[file] = self._compile(file)
+      return self._programs[file]
 
   def _compile(self, file: str) -> windows.Program:
     if not self._programs:
@@ -129,10 +132,14 @@ class StoredPrograms:
     # Nobody plans with its bytes: the windows were chosen when the file was written.
     return windows.Program(compiled, 0)
 
-  @functools.cached_property
   def in_float32(self) -> StoredPrograms:
-    """The same model with float32 activations."""
-    return StoredPrograms(self._path, self._manifest, self._entries, self.params, dtype='float32', mesh=self.mesh)
+    """Returns the same model with float32 activations."""
+    with self._lock:
+      if self._exact is None:
+        self._exact = StoredPrograms(
+          self._path, self._manifest, self._entries, self.params, dtype='float32', mesh=self.mesh
+        )
+      return self._exact
 
 
 class PortableRestorer:
@@ -207,7 +214,7 @@ class _Run(windows.Run):
   """A run that has some windows to choose from, instead of all."""
 
   def __init__(self, image: np.ndarray, programs: StoredPrograms, held: list[tuple[int, int]], path: pathlib.Path):
-    super().__init__(image, programs, lambda: programs.in_float32, window=held[0])
+    super().__init__(image, programs, programs.in_float32, window=held[0])
     self._smaller, self._path = held[1:], path
 
   def _halve(self, error: Exception) -> None:

@@ -12,7 +12,7 @@ import collections
 from concurrent import futures
 import logging
 import threading
-from typing import Any, Callable, NamedTuple, Protocol
+from typing import Any, Callable, NamedTuple, Protocol, Sequence
 
 import numpy as np
 
@@ -115,6 +115,7 @@ class Run:
     in_float32: Callable[[], Programs],
     *,
     window: tuple[int, int],
+    cuttable: bool = True,
   ):
     """Prepares a run.
 
@@ -123,18 +124,21 @@ class Run:
       programs: the model.
       in_float32: makes the same model with float32 activations, when a window needs it.
       window: from `planning.choose_window`.
+      cuttable: whether smaller windows may be tried where memory runs out: not where they would change the result.
     """
     self._image, self._programs, self._in_float32 = image, programs, in_float32
     self._geometry = programs.geometry
     self._cells = programs.geometry.cells(image.shape)
     self.window = window
     self.notes: list[str] = []
+    self._cuttable = cuttable
+    self._together = in_flight(programs.mesh)
     self._lock = threading.Lock()
-    self._progress, self._done = None, 0.0
+    self.watch(None)
 
-  def watch(self, progress: Callable[[float], None] | None) -> None:
-    """Calls progress(share done, 0 to 1) from now on, starting at 0."""
-    self._progress, self._done = progress, 0.0
+  def watch(self, progress: Callable[[float], None] | None, stages: Sequence[str] = tuple(WORK)) -> None:
+    """Calls progress(share done, 0 to 1) from now on, counting the work of these stages."""
+    self._progress, self._done, self._work = progress, 0.0, sum(WORK[stage] for stage in stages)
 
   def encode(self, scale: float) -> np.ndarray:
     """Returns the latent (1, h, w, C_z) by the encoder phi* + scale dphi."""
@@ -202,7 +206,11 @@ class Run:
       except Exception as error:
         if not memory.is_out_of_memory(error):
           raise
-        self._halve(error)
+        if self._together > 1 and self.window != self._cells:
+          self._together = 1
+          self.note('memory ran out; going on with one window at a time')
+        else:
+          self._halve(error)
 
   def _try_every_window(self, stage: str, scale: float, take: Callable[..., Any], put: Callable[..., None]) -> None:
     geometry = self._geometry
@@ -211,7 +219,7 @@ class Run:
     places = [(row, column) for row in rows for column in columns]
     begun = self._done
     waiting = collections.deque()
-    pool = futures.ThreadPoolExecutor(in_flight(self._programs.mesh))
+    pool = futures.ThreadPoolExecutor(self._together)
 
     def collect() -> None:
       result, place = waiting.popleft()
@@ -222,7 +230,7 @@ class Run:
       for place in places:
         part = take(*place)
         waiting.append((pool.submit(self._compute, stage, (np.float32(scale),), part, self._programs), place))
-        if len(waiting) > IN_FLIGHT:
+        if len(waiting) > self._together:
           collect()
       while waiting:
         collect()
@@ -245,6 +253,10 @@ class Run:
     return self._compute(stage, scale, part, self._in_float32())
 
   def _halve(self, error: Exception) -> None:
+    if not self._cuttable:
+      raise MemoryError(
+        'The image does not fit into memory, and tiles would change the result of this VAE: name a --tile to accept it.'
+      ) from error
     smaller = tiles.halved(self.window, self._geometry)
     if smaller is None:
       raise MemoryError('The smallest tile does not fit into memory: free some, or use another device.') from error
@@ -261,7 +273,7 @@ class Run:
       log.warning('%s.', text[0].upper() + text[1:])
 
   def _advance(self, stage: str, share: float) -> None:
-    self._done += WORK[stage] * share
+    self._done += WORK[stage] / self._work * share
     if self._progress is not None:
       self._progress(min(self._done, 1.0))
 

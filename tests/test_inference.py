@@ -113,7 +113,7 @@ def test_sweep_is_one_restoration_for_each_alpha(restorer):
 
 def test_a_sweep_without_encoder_branch_encodes_once(monkeypatch):
   networks, params = tiny_model()
-  params['encoder_lora'] = jax.tree.map(np.zeros_like, params['encoder_lora'])
+  params['encoder_lora'] = jax.device_get(networks.init_restoration(jax.random.key(1))['encoder_lora'])
   restorer = inference.Restorer(networks, params)
   image = np.random.default_rng(0).integers(0, 256, (17, 24, 3), dtype=np.uint8)
   expected = [restorer.restore(image, alpha=alpha) for alpha in (0.0, 1.0)]

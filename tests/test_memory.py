@@ -26,7 +26,11 @@ def test_available():
 
 
 def test_the_limit_of_a_container_counts(monkeypatch):
-  files = {'/sys/fs/cgroup/memory.max': '5000\n', '/sys/fs/cgroup/memory.current': '4000\n'}
+  files = {
+    '/sys/fs/cgroup/memory.max': '5000\n',
+    '/sys/fs/cgroup/memory.current': '4500\n',
+    '/sys/fs/cgroup/memory.stat': 'anon 4000\ninactive_file 500\n',
+  }
 
   def read(path):
     if str(path) not in files:
@@ -76,6 +80,23 @@ def test_parse_size_refuses(text):
 def test_in_words():
   assert memory.in_words(3 * 2**29) == '1.5 GiB'
   assert memory.in_words(410 * 2**20) == '410 MiB'
+
+
+KEPT = """
+import numpy as np
+from lh_jax import memory
+memory.keep_freed_pages()
+array = np.ones(2**28, np.uint8)
+held = memory._kept_pages()
+del array
+print((memory._kept_pages() - held) / 2**28)
+"""
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='needs glibc')
+def test_pages_that_are_kept_count_as_free():
+  output = subprocess.run([sys.executable, '-c', KEPT], capture_output=True, text=True, check=True).stdout
+  assert float(output) == pytest.approx(1.0, abs=0.1)
 
 
 FAULTS = """

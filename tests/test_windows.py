@@ -1,9 +1,12 @@
 """Tiles give the whole image's result; a full memory or a non-finite window costs time, not the result."""
 
 import logging
+import threading
+import time
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+import jax
 import numpy as np
 import pytest
 
@@ -107,6 +110,40 @@ def test_a_full_memory_halves_the_tile_and_goes_on(programs, error, late, caplog
   whole = windows.Run(image, programs, None, window=(25, 17))
   np.testing.assert_allclose(latent, whole.encode(0.5), atol=1e-5)
   assert shares == sorted(shares) and shares[-1] == pytest.approx(windows.WORK['encode'])
+
+
+def test_one_window_at_a_time_comes_before_smaller_ones(programs):
+  """Of two windows at once the second does not fit."""
+  busy = threading.Semaphore(1)
+
+  class Crowded(Limited):
+    def get(self, *arguments):
+      program = self._programs.get(*arguments)
+
+      def run(*values):
+        if not busy.acquire(blocking=False):
+          raise OUT_OF_MEMORY[0]
+        try:
+          return jax.block_until_ready(program.run(*values))
+        finally:
+          time.sleep(0.05)
+          busy.release()
+
+      return windows.Program(run, 0)
+
+  image = image_of((200, 136))
+  run = windows.Run(image, Crowded(programs, 0, None), None, window=(18, 17))
+  latent = run.encode(0.5)
+  assert run.window == (18, 17) and run.notes == ['memory ran out; going on with one window at a time']
+  np.testing.assert_allclose(latent, windows.Run(image, programs, None, window=(25, 17)).encode(0.5), atol=1e-5)
+
+
+def test_an_image_that_must_not_be_cut_is_refused(programs):
+  run = windows.Run(
+    image_of((200, 136)), Limited(programs, 10, OUT_OF_MEMORY[0]), None, window=(25, 17), cuttable=False
+  )
+  with pytest.raises(MemoryError, match='tiles would change the result of this VAE: name a --tile'):
+    run.encode(0.5)
 
 
 def test_nothing_smaller_than_the_smallest_tile(programs):

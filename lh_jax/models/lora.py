@@ -20,6 +20,7 @@ from typing import Any
 from flax import traverse_util
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Params = Any
 
@@ -89,3 +90,11 @@ def merge(params: Params, lora: Params, scale: float | jax.Array, *, alpha: floa
     correction = (alpha / down.shape[-1]) * jnp.einsum('hwir,ro->hwio', down, up)
     flat[*path, 'kernel'] = flat[*path, 'kernel'] + scale * correction
   return traverse_util.unflatten_dict(flat)
+
+
+def is_zero(lora: Params) -> bool:
+  """Whether a tree of host arrays corrects nothing, as a fresh one: every A or B is zero."""
+  branches = traverse_util.flatten_dict(lora)
+  return all(
+    not (np.any(branches[*path, 'down']) and np.any(branches[*path, 'up'])) for path in {path[:-1] for path in branches}
+  )

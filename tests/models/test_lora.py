@@ -31,6 +31,7 @@ def test_fresh_branches_and_scale_zero_change_nothing():
   branch = lora.init(jax.random.key(1), params, rank=4)
   jax.tree.map(np.testing.assert_array_equal, lora.merge(params, branch, 1.0, alpha=8.0), params)
   trained = jax.tree.map(jnp.ones_like, branch)
+  assert lora.is_zero(branch) and not lora.is_zero(trained)
   jax.tree.map(np.testing.assert_array_equal, lora.merge(params, trained, 0.0, alpha=8.0), params)
 
 
