@@ -110,7 +110,7 @@ def _fitting_window(
   if needed <= budget.limit:
     return window
   raise MemoryError(
-    f'The smallest tile takes {memory.in_words(needed)} and {budget}: allow more with max_memory, or free some.'
+    f'The smallest tiles take {memory.in_words(needed)} and {budget}: allow more with max_memory, or free some.'
   )
 
 

@@ -63,8 +63,9 @@ def test_alpha_changes_the_result_without_compiling_again(restorer):
 def test_non_finite_pixels_are_an_error(workdir):
   for dtype in ('float32', 'bfloat16'):
     restorer = lh_jax.Restorer.from_pretrained(workdir, dtype=dtype)
-    latent = restorer._programs.params['latent']
-    latent['std'] = jnp.full_like(latent['std'], jnp.nan)
+    for programs in (restorer._programs, restorer._float32_programs):
+      latent = programs.params['latent']
+      latent['std'] = jnp.full_like(latent['std'], jnp.nan)
     with pytest.raises(FloatingPointError, match='The model gave non-finite values in float32'):
       restorer.restore(np.zeros((8, 8, 3), np.uint8))
 

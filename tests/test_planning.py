@@ -52,7 +52,7 @@ def test_a_latent_that_cannot_fit_is_refused_before_running(programs):
 
 def test_a_tile_that_cannot_fit_is_refused(programs, monkeypatch):
   monkeypatch.setattr(programs_lib.Programs, 'get', lambda self, stage, *_: Sized(0 if stage == 'restore' else 2**30))
-  with pytest.raises(MemoryError, match='The smallest tile takes 1.0 GiB and max_memory is 512 MiB: allow more'):
+  with pytest.raises(MemoryError, match='The smallest tiles take 2.0 GiB and max_memory is 512 MiB: allow more'):
     choose(programs, (40, 44), max_memory=2**29)
 
 
