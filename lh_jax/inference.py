@@ -131,7 +131,7 @@ class Restorer:
       run.watch(progress, ('encode', 'restore', 'decode') if new else ('decode',))
       if new:
         latent = run.restore(run.encode(alpha))
-      yield self._finish(run, run.decode(latent, 1.0 - alpha))
+      yield run.result(run.decode(latent, 1.0 - alpha))
 
   def reconstruct(self, image: np.ndarray, *, tile: str | int = 'auto', max_memory: int | None = None) -> np.ndarray:
     """Returns VAE(image), the best that any restoration through this latent can be; arguments and errors as `run`."""
@@ -143,19 +143,14 @@ class Restorer:
     cells = self._programs.geometry.cells(image.shape)
     window = planning.choose_window(self._programs, cells, image.dtype, tile=tile, max_memory=max_memory)
     local = self._programs.networks.vae.preset.local
-    run = windows_lib.Run(image, self._programs, self._in_float32, window=window, cuttable=local or tile != 'auto')
+    smaller = None if local or tile != 'auto' else _refuse_to_cut
+    run = windows_lib.Run(image, self._programs, self._in_float32, window=window, smaller=smaller)
     if window != cells and not local:
       run.note(
         'this VAE takes statistics over the whole image (vae.norm), so tiles change it: by '
         f'{self.tiling_error(image, tile):.1e}, of a range of 1, on the middle of this image'
       )
     return run
-
-  def _finish(self, run: windows_lib.Run, restored: np.ndarray) -> Restored:
-    geometry = self._programs.geometry
-    whole = run.window == geometry.cells(restored.shape)
-    pixels = (run.window[0] * geometry.factor, run.window[1] * geometry.factor)
-    return Restored(restored, None if whole else pixels, tuple(run.notes))
 
   def _in_float32(self) -> programs_lib.Programs:
     return self._float32_programs
@@ -181,3 +176,9 @@ class Restorer:
       run = windows_lib.Run(part, programs, self._in_float32, window=window)
       results.append(run.decode(run.restore(run.encode(DEFAULT_ALPHA)), 1.0 - DEFAULT_ALPHA))
     return float(np.abs(results[0] - results[1]).max())
+
+
+def _refuse_to_cut(window: tuple[int, int]) -> tuple[int, int]:
+  raise MemoryError(
+    'The image does not fit into memory, and tiles would change the result of this VAE: name a --tile to accept it.'
+  )

@@ -7,7 +7,7 @@ Windows are (rows, columns) in cells of the latent. The bytes come from the comp
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -58,20 +58,18 @@ def choose_window(
   needed = programs.get('restore', *cells).bytes
   if needed > budget.limit:
     raise MemoryError(
-      f'The latent of an image of this size takes {memory.in_words(needed)} and {budget}: allow more with max_memory, '
-      'or restore the image in parts.'
+      f'The latent of an image of this size takes {memory.in_words(needed)} and {budget.reason}: allow more with '
+      'max_memory, or restore the image in parts.'
     )
   return _fitting_window(programs, cells, dtype, budget)
 
 
-class _Budget:
-  """Bytes that windows should (`preferred`) and the latent may (`limit`) take, and, as text, why."""
+class _Budget(NamedTuple):
+  """Bytes that windows should (`preferred`) and the latent may (`limit`) take, and why, in words."""
 
-  def __init__(self, preferred: int, limit: int, reason: str):
-    self.preferred, self.limit, self._reason = preferred, limit, reason
-
-  def __str__(self) -> str:
-    return self._reason
+  preferred: int
+  limit: int
+  reason: str
 
 
 def _budget(programs: programs_lib.Programs, cells: tuple[int, int], dtype: Any, max_memory: int | None) -> _Budget:
@@ -101,7 +99,7 @@ def _fitting_window(
     window = tiles.cheapest_window(cells, programs.geometry, max_cells=int(preferred / per_cell), step=STEP)
     needed = _bytes(programs, window, dtype)
     if needed <= preferred:
-      log.debug('Windows of %s cells: %s each, %s.', window, memory.in_words(needed), budget)
+      log.debug('Windows of %s cells: %s each, %s.', window, memory.in_words(needed), budget.reason)
       return window
     # Memory is linear in the window, up to a constant; a little less than that says, so that this ends.
     per_cell = 1.05 * max(per_cell, needed / (window[0] * window[1]))
@@ -110,7 +108,7 @@ def _fitting_window(
   if needed <= budget.limit:
     return window
   raise MemoryError(
-    f'The smallest tiles take {memory.in_words(needed)} and {budget}: allow more with max_memory, or free some.'
+    f'The smallest tiles take {memory.in_words(needed)} and {budget.reason}: allow more with max_memory, or free some.'
   )
 
 

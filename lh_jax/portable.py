@@ -188,12 +188,22 @@ class PortableRestorer:
     windows.check_alpha(alpha)
     cells = self._programs.geometry.cells(image.shape)
     self._check_held(image, cells)
-    run = _Run(image, self._programs, self._windows[cells], self._path)
+    first, *others = self._windows[cells]
+    others = iter(others)
+
+    def smaller(window: tuple[int, int]) -> tuple[int, int]:
+      found = next(others, None)
+      if found is None:
+        height, width = (side * self._programs.geometry.factor for side in window)
+        raise MemoryError(
+          f'A window of {width}x{height} pixels does not fit into memory, and {self._path} holds no smaller ones for '
+          'this image: free some, or write the model again with a smaller --tile.'
+        )
+      return found
+
+    run = windows.Run(image, self._programs, self._programs.in_float32, window=first, smaller=smaller)
     run.watch(progress)
-    restored = run.decode(run.restore(run.encode(alpha)), 1.0 - alpha)
-    factor = self._programs.geometry.factor
-    window = None if run.window == cells else (run.window[0] * factor, run.window[1] * factor)
-    return windows.Restored(restored, window, tuple(run.notes))
+    return run.result(run.decode(run.restore(run.encode(alpha)), 1.0 - alpha))
 
   def _check_held(self, image: np.ndarray, cells: tuple[int, int]) -> None:
     pixels = self.manifest['pixels']
@@ -208,25 +218,6 @@ class PortableRestorer:
         f'{self._path} holds programs for images of {held} pixels (width x height), got '
         f'{image.shape[1]}x{image.shape[0]}: write the model again with --size {image.shape[1]}x{image.shape[0]}.'
       )
-
-
-class _Run(windows.Run):
-  """A run that has some windows to choose from, instead of all."""
-
-  def __init__(self, image: np.ndarray, programs: StoredPrograms, held: list[tuple[int, int]], path: pathlib.Path):
-    super().__init__(image, programs, programs.in_float32, window=held[0])
-    self._smaller, self._path = held[1:], path
-
-  def _halve(self, error: Exception) -> None:
-    if not self._smaller:
-      height, width = (side * self._geometry.factor for side in self.window)
-      raise MemoryError(
-        f'A window of {width}x{height} pixels does not fit into memory, and {self._path} holds no smaller ones for '
-        'this image: free some, or write the model again with a smaller --tile.'
-      ) from error
-    self.window = self._smaller.pop(0)
-    height, width = (side * self._geometry.factor for side in self.window)
-    self.note(f'memory ran out; going on with windows of {width}x{height} pixels')
 
 
 def _read(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, bytes]]:

@@ -6,7 +6,6 @@ import collections
 from collections.abc import Mapping, Sequence
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -103,10 +102,6 @@ def write(path: Path, header: Mapping[str, Any], records: Sequence[Record]) -> N
   files = [record.to_json() for record in records if record.status is not None]
   text = json.dumps({**header, 'totals': totals(records), 'files': files}, indent=2, ensure_ascii=False)
   unfinished.remove_leftovers(path.parent)
-  begun = unfinished.name_beside(path)
-  try:
+  with unfinished.replacing(path) as begun:
     # A file's name need not be valid Unicode; Python's escapes of what is not are JSON's too.
     begun.write_text(text + '\n', encoding='utf-8', errors='backslashreplace')
-    os.replace(begun, path)
-  finally:
-    begun.unlink(missing_ok=True)

@@ -28,12 +28,12 @@ import numpy as np
 import lh_jax
 from lh_jax import inference
 from lh_jax import memory
+from lh_jax import options as options_lib
 from lh_jax import planning
 from lh_jax import portable
 from lh_jax import programs as programs_lib
 from lh_jax.data import unfinished
 
-DTYPES = ('auto', 'float32', 'bfloat16')
 PIXELS = ('uint8', 'uint16', 'float32')
 PLATFORMS = ('cpu', 'cuda', 'rocm', 'tpu')
 DEFAULT_PLATFORMS = ('cpu', 'cuda', 'tpu')
@@ -69,7 +69,7 @@ def save(
     ValueError: an unknown value, no size, or tiles for a VAE that is not local.
   """
   path = pathlib.Path(path)
-  _check('dtype', [dtype], DTYPES)
+  _check('dtype', [dtype], options_lib.DTYPES)
   _check('pixels', pixels, PIXELS)
   _check('platforms', platforms, PLATFORMS)
   held = {}  # cells of the latent: windows
@@ -186,15 +186,10 @@ def _flat(params: Any) -> tuple[list[str], list[np.ndarray]]:
 
 def _write(path: pathlib.Path, entries: dict[str, bytes]) -> None:
   path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = unfinished.name_beside(path)
-  try:
-    with zipfile.ZipFile(temporary, 'w', zipfile.ZIP_STORED) as archive:
-      for name, data in entries.items():
-        # Without a date, so that the same model gives the same file.
-        archive.writestr(zipfile.ZipInfo(name), data)
-    os.replace(temporary, path)
-  finally:
-    temporary.unlink(missing_ok=True)
+  with unfinished.replacing(path) as begun, zipfile.ZipFile(begun, 'w', zipfile.ZIP_STORED) as archive:
+    for name, data in entries.items():
+      # Without a date, so that the same model gives the same file.
+      archive.writestr(zipfile.ZipInfo(name), data)
 
 
 def parse_image_size(text: str) -> tuple[int, int]:
@@ -248,7 +243,12 @@ def parser() -> argparse.ArgumentParser:
     help=f'pixels on a side that are computed at once (default {DEFAULT_TILE}); further, smaller ones are used where '
     'memory does not suffice',
   )
-  add('--dtype', choices=DTYPES, default='auto', help='of the activations; auto: float32 on CPUs, bfloat16 elsewhere')
+  add(
+    '--dtype',
+    choices=options_lib.DTYPES,
+    default='auto',
+    help='of the activations; auto: float32 on CPUs, bfloat16 elsewhere',
+  )
   add('--pixels', nargs='+', choices=PIXELS, default=['uint8'], help='types of the images (default uint8)')
   add(
     '--platforms',

@@ -7,9 +7,10 @@ the stage begins again. Both are noted and logged.
 
 from __future__ import annotations
 
-import dataclasses
 import collections
 from concurrent import futures
+import dataclasses
+import functools
 import logging
 import threading
 from typing import Any, Callable, NamedTuple, Protocol, Sequence
@@ -115,7 +116,7 @@ class Run:
     in_float32: Callable[[], Programs],
     *,
     window: tuple[int, int],
-    cuttable: bool = True,
+    smaller: Callable[[tuple[int, int]], tuple[int, int]] | None = None,
   ):
     """Prepares a run.
 
@@ -124,14 +125,14 @@ class Run:
       programs: the model.
       in_float32: makes the same model with float32 activations, when a window needs it.
       window: from `planning.choose_window`.
-      cuttable: whether smaller windows may be tried where memory runs out: not where they would change the result.
+      smaller: returns the window to go on with where one does not fit, or raises MemoryError; None halves.
     """
     self._image, self._programs, self._in_float32 = image, programs, in_float32
     self._geometry = programs.geometry
     self._cells = programs.geometry.cells(image.shape)
     self.window = window
     self.notes: list[str] = []
-    self._cuttable = cuttable
+    self._smaller = smaller or functools.partial(_halved, geometry=programs.geometry)
     self._together = in_flight(programs.mesh)
     self._lock = threading.Lock()
     self.watch(None)
@@ -190,6 +191,11 @@ class Run:
     self._every_window('decode', scale, take, put)
     return canvas
 
+  def result(self, image: np.ndarray) -> Restored:
+    """Returns what `decode` gave, with how it was done."""
+    whole = self.window == self._cells
+    return Restored(image, None if whole else self._window_pixels(), tuple(self.notes))
+
   def _pixels(self, rows: tiles.Span, columns: tiles.Span) -> np.ndarray:
     """A window of the image, continued symmetrically to whole cells, which works for any image down to one pixel."""
     f = self._geometry.factor
@@ -210,7 +216,7 @@ class Run:
           self._together = 1
           self.note('memory ran out; going on with one window at a time')
         else:
-          self._halve(error)
+          self._shrink(error)
 
   def _try_every_window(self, stage: str, scale: float, take: Callable[..., Any], put: Callable[..., None]) -> None:
     geometry = self._geometry
@@ -252,17 +258,16 @@ class Run:
     self.note(f'{stage}: non-finite values in bfloat16, computed again in float32')
     return self._compute(stage, scale, part, self._in_float32())
 
-  def _halve(self, error: Exception) -> None:
-    if not self._cuttable:
-      raise MemoryError(
-        'The image does not fit into memory, and tiles would change the result of this VAE: name a --tile to accept it.'
-      ) from error
-    smaller = tiles.halved(self.window, self._geometry)
-    if smaller is None:
-      raise MemoryError('The smallest tile does not fit into memory: free some, or use another device.') from error
-    self.window = smaller
-    height, width = (side * self._geometry.factor for side in smaller)
+  def _shrink(self, error: Exception) -> None:
+    try:
+      self.window = self._smaller(self.window)
+    except MemoryError as none_left:
+      raise none_left from error
+    height, width = self._window_pixels()
     self.note(f'memory ran out; going on with windows of {width}x{height} pixels')
+
+  def _window_pixels(self) -> tuple[int, int]:
+    return self.window[0] * self._geometry.factor, self.window[1] * self._geometry.factor
 
   def note(self, text: str) -> None:
     """Keeps and logs, once, what a user should know."""
@@ -281,6 +286,13 @@ class Run:
 def in_flight(mesh: parallel.Mesh) -> int:
   """Returns how many windows are computed at once: one where devices share it, lest their collectives mix."""
   return IN_FLIGHT if mesh.size == 1 else 1
+
+
+def _halved(window: tuple[int, int], *, geometry: tiles.Geometry) -> tuple[int, int]:
+  smaller = tiles.halved(window, geometry)
+  if smaller is None:
+    raise MemoryError('The smallest tile does not fit into memory: free some, or use another device.')
+  return smaller
 
 
 def _kept(span: tiles.Span) -> slice:

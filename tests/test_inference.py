@@ -63,8 +63,8 @@ def test_alpha_changes_the_result_without_compiling_again(restorer):
 def test_non_finite_pixels_are_an_error(workdir):
   for dtype in ('float32', 'bfloat16'):
     restorer = lh_jax.Restorer.from_pretrained(workdir, dtype=dtype)
-    for programs in (restorer._programs, restorer._float32_programs):
-      latent = programs.params['latent']
+    for held in (restorer._programs, restorer._float32_programs):
+      latent = held.params['latent']
       latent['std'] = jnp.full_like(latent['std'], jnp.nan)
     with pytest.raises(FloatingPointError, match='The model gave non-finite values in float32'):
       restorer.restore(np.zeros((8, 8, 3), np.uint8))
@@ -139,7 +139,7 @@ def test_eight_devices_share_an_image():
     inference.Restorer(networks, params, devices=9)
 
 
-def test_a_vae_that_is_not_local_says_what_tiles_change(caplog):
+def test_a_vae_that_is_not_local_says_what_tiles_change(monkeypatch):
   restorer = inference.Restorer(*tiny_model(vae={'norm': 'group'}))
   image = np.random.default_rng(0).uniform(0, 1, (200, 136, 3)).astype(np.float32)
   tiled = restorer.run(image, tile=40)
@@ -147,6 +147,15 @@ def test_a_vae_that_is_not_local_says_what_tiles_change(caplog):
   error = restorer.tiling_error(image, 40)
   assert f'{error:.1e}' in tiled.notes[0] and error > 1e-3
   assert restorer.run(image).notes == ()
+
+  def full(*_):
+    raise RuntimeError('RESOURCE_EXHAUSTED: out of memory')
+
+  # 'auto' must not cut it without a word, not even where the whole image does not fit.
+  with monkeypatch.context() as patch:
+    patch.setattr(restorer._programs, 'get', full)
+    with pytest.raises(MemoryError, match='tiles would change the result of this VAE: name a --tile'):
+      restorer.run(image)
   local = inference.Restorer(*tiny_model())
   assert local.tiling_error(image, 40) < 1e-5
 

@@ -138,14 +138,6 @@ def test_one_window_at_a_time_comes_before_smaller_ones(programs):
   np.testing.assert_allclose(latent, windows.Run(image, programs, None, window=(25, 17)).encode(0.5), atol=1e-5)
 
 
-def test_an_image_that_must_not_be_cut_is_refused(programs):
-  run = windows.Run(
-    image_of((200, 136)), Limited(programs, 10, OUT_OF_MEMORY[0]), None, window=(25, 17), cuttable=False
-  )
-  with pytest.raises(MemoryError, match='tiles would change the result of this VAE: name a --tile'):
-    run.encode(0.5)
-
-
 def test_nothing_smaller_than_the_smallest_tile(programs):
   run = windows.Run(image_of((200, 136)), Limited(programs, 10, OUT_OF_MEMORY[0]), None, window=(25, 17))
   with pytest.raises(MemoryError, match='The smallest tile does not fit into memory'):

@@ -225,17 +225,13 @@ def write_photo(path: str | Path, photo: Photo, *, metadata: str = 'keep', quali
   if not 1 <= quality <= 100:
     raise ValueError(f'quality is {quality}; it must lie in 1 to 100')
   exif, dpi = (photo.exif, photo.dpi) if metadata == 'keep' else (None, None)
-  begun = unfinished.name_beside(path)
   try:
     pixels, icc, notes = _stored(photo, kind)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with begun.open('w+b') as stream:
+    with unfinished.replacing(path) as begun, begun.open('w+b') as stream:
       notes += kind.write(stream, pixels, icc=icc, exif=exif, dpi=dpi, quality=quality) or []
-    os.replace(begun, path)
   except (ValueError, RuntimeError) as error:  # imagecodecs raises RuntimeErrors
     raise ValueError(f'cannot write {str(path)!r}: {error}') from error
-  finally:
-    begun.unlink(missing_ok=True)
   return tuple(notes)
 
 

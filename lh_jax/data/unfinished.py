@@ -6,12 +6,14 @@ from what another one is writing right now.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+import contextlib
+import os
 from pathlib import Path
 import platform
 import re
 import time
 import uuid
-import os
 import zlib
 
 import psutil
@@ -24,6 +26,17 @@ _OLD = 24 * 3600.0
 def name_beside(path: str | Path) -> Path:
   """Returns a new hidden name in the folder of `path`; its length does not depend on the name's."""
   return Path(path).with_name(f'.lh_jax-{_machine()}-{os.getpid()}-{uuid.uuid4().hex}.tmp')
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+  """Gives a new hidden name to write to, which takes the place of `path` at the end, and is gone after an error."""
+  begun = name_beside(path)
+  try:
+    yield begun
+    os.replace(begun, path)
+  finally:
+    begun.unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: str | Path) -> int:
