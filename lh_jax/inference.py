@@ -49,14 +49,17 @@ class Restorer:
 
   restorer = Restorer.from_pretrained('runs/quickstart')
   restored = restorer.restore(image, alpha=0.5)
+
+  Attributes:
+    programs: its compiled pieces (`programs.Programs`), for benchmarks and exports.
   """
 
   def __init__(self, networks: networks_lib.Networks, params: Any, *, devices: int = 1):
     """Wraps networks and a whole model's parameters (see `networks.PARTS`); `devices` as in `from_pretrained`."""
-    self._programs = programs_lib.Programs(networks, params, devices=devices)
+    self.programs = programs_lib.Programs(networks, params, devices=devices)
     # Compiles nothing until a window needs it.
     exact = networks.with_dtype(jnp.float32)
-    self._float32_programs = programs_lib.Programs(exact, self._programs.params, devices=devices)
+    self._float32_programs = programs_lib.Programs(exact, self.programs.params, devices=devices)
     # Where the encoder's branch does nothing, every alpha shares encoder and restorer.
     self._same_latent = lora.is_zero(jax.device_get(params['encoder_lora']))
 
@@ -140,11 +143,11 @@ class Restorer:
 
   def _start(self, image: np.ndarray, tile: str | int, max_memory: int | None) -> windows_lib.Run:
     windows_lib.check_image(image)
-    cells = self._programs.geometry.cells(image.shape)
-    window = planning.choose_window(self._programs, cells, image.dtype, tile=tile, max_memory=max_memory)
-    local = self._programs.networks.vae.preset.local
+    cells = self.programs.geometry.cells(image.shape)
+    window = planning.choose_window(self.programs, cells, image.dtype, tile=tile, max_memory=max_memory)
+    local = self.programs.networks.vae.preset.local
     smaller = None if local or tile != 'auto' else _refuse_to_cut
-    run = windows_lib.Run(image, self._programs, self._in_float32, window=window, smaller=smaller)
+    run = windows_lib.Run(image, self.programs, self._in_float32, window=window, smaller=smaller)
     if window != cells and not local:
       run.note(
         'this VAE takes statistics over the whole image (vae.norm), so tiles change it: by '
@@ -168,7 +171,7 @@ class Restorer:
       slice(max(side - ERROR_SIDE, 0) // 2, max(side - ERROR_SIDE, 0) // 2 + ERROR_SIDE) for side in image.shape[:2]
     )
     part = np.asarray(programs_lib.to_unit_range(jnp.asarray(image[rows, columns])))
-    programs = self._programs
+    programs = self.programs
     cells = programs.geometry.cells(part.shape)
     results = []
     for size in ('full', max(1, min(tile, max(part.shape[:2]) // 2))):

@@ -113,6 +113,7 @@ class _Line:
       height, width, _ = photo.pixels.shape
       record.size, record.bits = (width, height), 8 * photo.pixels.itemsize
       record.notes += photo.notes
+      image_files.check_can_hold(record.target, photo)
       return photo
     return None
 

@@ -211,4 +211,4 @@ def enable_compilation_cache() -> None:
   """
   if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
     jax.config.update('jax_compilation_cache_dir', str(pathlib.Path.home() / '.cache' / 'lh_jax' / 'xla'))
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)

@@ -18,12 +18,12 @@ from lh_jax.ops import tiles
 
 log = logging.getLogger('lh_jax')
 
-# On the CPU a larger window gains nothing (see experiments/bench_inference.py) and takes memory from other programs.
-CPU_BUDGET = 2**30
+# On the CPU larger windows gain little (see experiments/bench_inference.py) and take memory from other programs.
+CPU_BUDGET = 3 * 2**28
 # What a window keeps is a multiple of so many cells, so that images of similar size share their programs.
 STEP = 8
 # A first guess: so many copies of the finest activation are alive at once.
-COPIES = 6
+COPIES = 3.25
 ATTEMPTS = 6
 
 

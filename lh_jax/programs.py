@@ -27,6 +27,8 @@ from lh_jax.ops import tiles
 log = logging.getLogger('lh_jax')
 
 STAGES = ('encode', 'restore', 'decode')
+# A folder of photographs of many sizes needs a program of the restorer for each; the disk keeps those dropped here.
+MAX_PROGRAMS = 32
 
 
 def to_unit_range(pixels: jax.Array) -> jax.Array:
@@ -69,7 +71,7 @@ def decode(
 
 
 class Programs:
-  """Compiles the pieces of one model for windows as they are asked for, and keeps them."""
+  """Compiles the pieces of one model for windows as they are asked for, and keeps the `MAX_PROGRAMS` last used."""
 
   def __init__(self, networks: networks_lib.Networks, params: Any, *, devices: int = 1):
     """Places the parameters.
@@ -107,13 +109,15 @@ class Programs:
     """
     key = (stage, rows, columns, np.dtype(dtype).name if stage != 'restore' else None)
     with self._lock:
-      if key not in self._programs:
-        self._programs[key] = self._compile(stage, rows, columns, dtype)
-      return self._programs[key]
+      program = self._programs.pop(key, None) or self._compile(stage, rows, columns, dtype)
+      self._programs[key] = program  # The one last used stands last.
+      if len(self._programs) > MAX_PROGRAMS:
+        del self._programs[next(iter(self._programs))]
+      return program
 
   @property
   def compiled(self) -> list[tuple]:
-    """(stage, rows, columns, dtype) of every program there is."""
+    """(stage, rows, columns, dtype) of every program there is, the one last used last."""
     return list(self._programs)
 
   @property

@@ -277,7 +277,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     restorer = inference.Restorer.from_pretrained(found.checkpoint, dtype='float32')
     save(
       found.output,
-      restorer._programs,
+      restorer.programs,
       found.size,
       tile=found.tile,
       dtype=found.dtype,

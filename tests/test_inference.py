@@ -55,15 +55,15 @@ def test_alpha_changes_the_result_without_compiling_again(restorer):
   image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
   outputs = [restorer.restore(image, alpha=alpha) for alpha in (0.0, 0.5, 1.0)]
   assert (outputs[0] != outputs[2]).any()
-  before = restorer._programs.compiled
+  before = restorer.programs.compiled
   restorer.restore(image, alpha=0.123)
-  assert restorer._programs.compiled == before
+  assert restorer.programs.compiled == before
 
 
 def test_non_finite_pixels_are_an_error(workdir):
   for dtype in ('float32', 'bfloat16'):
     restorer = lh_jax.Restorer.from_pretrained(workdir, dtype=dtype)
-    for held in (restorer._programs, restorer._float32_programs):
+    for held in (restorer.programs, restorer._float32_programs):
       latent = held.params['latent']
       latent['std'] = jnp.full_like(latent['std'], jnp.nan)
     with pytest.raises(FloatingPointError, match='The model gave non-finite values in float32'):
@@ -104,10 +104,10 @@ def test_sweep_is_one_restoration_for_each_alpha(restorer):
   image = np.random.default_rng(0).integers(0, 256, (17, 24, 3), dtype=np.uint8)
   alphas = (0.0, 0.3, 1.0)
   expected = [restorer.restore(image, alpha=alpha) for alpha in alphas]
-  before = restorer._programs.compiled
+  before = restorer.programs.compiled
   for result, wanted in zip(restorer.sweep(image, alphas), expected, strict=True):
     np.testing.assert_array_equal(result.image, wanted)
-  assert restorer._programs.compiled == before
+  assert restorer.programs.compiled == before
   with pytest.raises(ValueError, match='alpha must lie in'):
     next(restorer.sweep(image, (0.5, 2.0)))
 
@@ -153,7 +153,7 @@ def test_a_vae_that_is_not_local_says_what_tiles_change(monkeypatch):
 
   # 'auto' must not cut it without a word, not even where the whole image does not fit.
   with monkeypatch.context() as patch:
-    patch.setattr(restorer._programs, 'get', full)
+    patch.setattr(restorer.programs, 'get', full)
     with pytest.raises(MemoryError, match='tiles would change the result of this VAE: name a --tile'):
       restorer.run(image)
   local = inference.Restorer(*tiny_model())

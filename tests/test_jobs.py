@@ -64,6 +64,14 @@ def test_each_step_may_fail_for_a_file_alone(records, tmp_path):
   assert sorted(path.name for path in (tmp_path / 'out' / 'new').iterdir()) == ['2.png', '3.png']
 
 
+def test_a_size_that_the_output_cannot_hold_is_refused_before_restoring(records):
+  image_files.write_image(records[0].source, np.zeros((1, 16384, 3), np.uint8))
+  records[0].target = records[0].target.with_suffix('.webp')
+  restore(records[:1])
+  assert 'WebP holds up to 16383 pixels a side, not 16384x1' in records[0].error
+  assert list(records[0].seconds) == ['read']
+
+
 def test_finished_files(records):
   image_files.write_image(records[1].target, np.zeros((2, 2, 3), np.uint8))
   assert jobs.skip_finished(records) == 1

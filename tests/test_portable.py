@@ -38,7 +38,7 @@ def restorer():
 @pytest.fixture(scope='module')
 def path(restorer, tmp_path_factory):
   path = tmp_path_factory.mktemp('portable') / 'model.lh'
-  save_portable.save(path, restorer._programs, [TILED, SMALL], tile=TILES, dtype='float32')
+  save_portable.save(path, restorer.programs, [TILED, SMALL], tile=TILES, dtype='float32')
   return path
 
 
@@ -122,7 +122,7 @@ print(*sorted(name for name in sys.modules if name.startswith('lh_jax')))
 
 def test_bfloat16_falls_back_on_float32(restorer, tmp_path, monkeypatch):
   path = tmp_path / 'model.lh'
-  save_portable.save(path, restorer._programs, [SMALL], dtype='bfloat16', platforms=['cpu'])
+  save_portable.save(path, restorer.programs, [SMALL], dtype='bfloat16', platforms=['cpu'])
   model, image = portable.load(path), image_of(SMALL)
   expected = restorer.restore(image, tile='full').astype(int)
   found = model.run(image)
@@ -148,19 +148,19 @@ def dtypes_of(programs):
 
 def test_auto_holds_float32_for_cpus_and_bfloat16_for_others(restorer, tmp_path):
   path = tmp_path / 'model.lh'
-  save_portable.save(path, restorer._programs, [SMALL], platforms=['cpu', 'tpu'])
+  save_portable.save(path, restorer.programs, [SMALL], platforms=['cpu', 'tpu'])
   model = portable.load(path)
   assert len(dtypes_of(model.manifest['programs'])) == 6 and model._programs.exact
   with zipfile.ZipFile(path) as archive:
     lowered = jax.export.deserialize(bytearray(archive.read('programs/restore-2x3-bfloat16')))
   assert lowered.platforms == ('tpu',)
-  save_portable.save(path, restorer._programs, [SMALL], platforms=['cpu'])
+  save_portable.save(path, restorer.programs, [SMALL], platforms=['cpu'])
   assert {name for name, _ in dtypes_of(portable.load(path).manifest['programs'])} == {'float32'}
 
 
 def test_a_file_names_no_folder_and_is_the_same_each_time(restorer, path, tmp_path):
   again = tmp_path / 'again.lh'
-  save_portable.save(again, restorer._programs, [TILED, SMALL], tile=TILES, dtype='float32')
+  save_portable.save(again, restorer.programs, [TILED, SMALL], tile=TILES, dtype='float32')
   assert again.read_bytes() == path.read_bytes()
   assert [found.name for found in tmp_path.iterdir()] == ['again.lh']
   assert str(ROOT).encode() not in path.read_bytes() and sys.prefix.encode() not in path.read_bytes()
@@ -244,7 +244,7 @@ def test_newer_files_and_other_platforms(path, tmp_path):
 
 
 def test_what_cannot_be_saved(restorer, tmp_path):
-  programs, path = restorer._programs, tmp_path / 'model.lh'
+  programs, path = restorer.programs, tmp_path / 'model.lh'
   for options, message in (
     ({'dtype': 'float16'}, 'dtype must be some of auto, float32, bfloat16; got float16'),
     ({'pixels': ['int8']}, 'pixels must be some of .* got int8'),

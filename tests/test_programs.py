@@ -47,6 +47,14 @@ def test_bytes_grow_with_the_window(model):
   assert 3 < large / small < 5
 
 
+def test_the_programs_longest_unused_are_dropped(model, monkeypatch):
+  monkeypatch.setattr(programs_lib, 'MAX_PROGRAMS', 2)
+  programs = programs_lib.Programs(*model)
+  for rows in (1, 2, 1, 3):
+    programs.get('restore', rows, 2)
+  assert [rows for _, rows, *_ in programs.compiled] == [1, 3]
+
+
 def test_unknown_stage(model):
   with pytest.raises(ValueError, match="Unknown stage 'upscale'; known: encode, restore, decode"):
     programs_lib.piece(model[0], 'upscale', 1, 1, np.uint8)

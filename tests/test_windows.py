@@ -23,7 +23,7 @@ def restorer():
 
 @pytest.fixture(scope='module')
 def programs(restorer):
-  return restorer._programs
+  return restorer.programs
 
 
 @pytest.fixture(scope='module')
@@ -47,7 +47,7 @@ def test_tiled_equals_whole(restorer, height, width, tile):
   tiled = restorer.run(image, tile=tile)
   assert tiled.image.shape == image.shape
   np.testing.assert_allclose(tiled.image, whole.image, atol=1e-5)
-  cells, side = restorer._programs.geometry.cells(image.shape), -(-tile // 8) + 2 * restorer._programs.geometry.halo
+  cells, side = restorer.programs.geometry.cells(image.shape), -(-tile // 8) + 2 * restorer.programs.geometry.halo
   assert (tiled.window is None) == (max(cells) <= side)
 
 

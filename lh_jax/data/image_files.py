@@ -199,6 +199,24 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
   return np.floor(np.clip(image, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
 
 
+def check_can_hold(path: str | Path, photo: Photo) -> None:
+  """Checks, before any work is done on it, that the format of a file can hold a photograph of this size.
+
+  Args:
+    path: the file that is going to be written.
+    photo: the photograph.
+
+  Raises:
+    ValueError: the suffix is not one of `WRITABLE`, or a side is too long for the format.
+  """
+  path = Path(path)
+  kind, (height, width, *_) = _kind(path), photo.pixels.shape
+  if max(height, width) > kind.max_side:
+    raise ValueError(
+      f'cannot write {str(path)!r}: {kind.name} holds up to {kind.max_side} pixels a side, not {width}x{height}'
+    )
+
+
 def write_photo(path: str | Path, photo: Photo, *, metadata: str = 'keep', quality: int = 95) -> tuple[str, ...]:
   """Writes one photograph; the format follows the suffix.
 
@@ -217,14 +235,13 @@ def write_photo(path: str | Path, photo: Photo, *, metadata: str = 'keep', quali
     ValueError: if an argument is out of its range, or the format cannot hold the image.
   """
   path = Path(path)
-  kind = known.WRITABLE.get(path.suffix.lower())
-  if kind is None:
-    raise ValueError(f'cannot write {str(path)!r}: suffix {path.suffix!r} is not one of {", ".join(WRITABLE)}')
+  kind = _kind(path)
   if metadata not in METADATA:
     raise ValueError(f'metadata is {metadata!r}; it must be one of {", ".join(METADATA)}')
   if not 1 <= quality <= 100:
     raise ValueError(f'quality is {quality}; it must lie in 1 to 100')
   exif, dpi = (photo.exif, photo.dpi) if metadata == 'keep' else (None, None)
+  check_can_hold(path, photo)
   try:
     pixels, icc, notes = _stored(photo, kind)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -233,6 +250,13 @@ def write_photo(path: str | Path, photo: Photo, *, metadata: str = 'keep', quali
   except (ValueError, RuntimeError) as error:  # imagecodecs raises RuntimeErrors
     raise ValueError(f'cannot write {str(path)!r}: {error}') from error
   return tuple(notes)
+
+
+def _kind(path: Path) -> known.Kind:
+  kind = known.WRITABLE.get(path.suffix.lower())
+  if kind is None:
+    raise ValueError(f'cannot write {str(path)!r}: suffix {path.suffix!r} is not one of {", ".join(WRITABLE)}')
+  return kind
 
 
 def _stored(photo: Photo, kind: known.Kind) -> tuple[np.ndarray, bytes | None, list[str]]:
@@ -244,8 +268,6 @@ def _stored(photo: Photo, kind: known.Kind) -> tuple[np.ndarray, bytes | None, l
     raise ValueError(f'shape {pixels.shape} is not (height, width, 3)')
   if alpha is not None and (alpha.shape, alpha.dtype) != (pixels.shape[:2], pixels.dtype):
     raise ValueError(f'alpha of shape {alpha.shape} and {alpha.dtype} does not fit pixels of {pixels.dtype}')
-  if max(pixels.shape) > kind.max_side:
-    raise ValueError(f'{kind.name} holds up to {kind.max_side} pixels a side, not {pixels.shape[1]}x{pixels.shape[0]}')
   if pixels.dtype == np.uint16 and not kind.sixteen_bits:
     pixels, alpha = to_uint8(pixels), None if alpha is None else to_uint8(alpha)
     notes.append(f'written with 8 bits: {kind.name} has no more')

@@ -1,7 +1,7 @@
 """PNG files of 8 and 16 bits: the chunks are read here, the pixels by libpng.
 
 Only what holds pixels is handed to libpng, so that damaged descriptions cannot harm. Gamma and chromaticity chunks are
-not read: values are the encoded ones. Pillow is no way for PNG, since it reduces 16-bit colours to 8.
+not applied, since values are the encoded ones, nor kept: a profile is what keeps colours. Pillow is no way for PNG, since it reduces 16-bit colours to 8.
 """
 
 from __future__ import annotations
@@ -21,9 +21,12 @@ from lh_jax.data.formats import header
 
 SIGNATURE = b'\x89PNG\r\n\x1a\n'
 _PIXELS = (b'IHDR', b'PLTE', b'tRNS', b'IDAT', b'IEND')
-_DESCRIPTIONS = (b'IHDR', b'acTL', b'cICP', b'iCCP', b'eXIf', b'pHYs')
+_DESCRIPTIONS = (b'IHDR', b'acTL', b'cHRM', b'cICP', b'eXIf', b'gAMA', b'iCCP', b'pHYs', b'sRGB')
 _TAIL = 2**18  # bytes at the end of the file in which an EXIF chunk is looked for
 _SRGB = b'\x01\x0d\x00\x01'  # the value of cICP that says what is assumed anyway
+# What gAMA and cHRM hold for sRGB (PNG specification, 11.3.2.5): 1 / 2.2 and the primaries, times 100 000.
+_SRGB_GAMA = struct.pack('>I', 45455)
+_SRGB_CHRM = struct.pack('>8I', 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
 _MAX_ICC = 2**24
 _METRE = 0.0254  # inches to metres
 
@@ -54,6 +57,8 @@ def read(stream: BinaryIO) -> header.Header:
     notes.append('animation: only its still picture read')
   if found.get(b'cICP', _SRGB) != _SRGB:
     notes.append('its colour space (cICP) is not kept: colours may look different')
+  if not found.keys() & {b'iCCP', b'sRGB'} and found.keys() & {b'gAMA', b'cHRM'} and not _tells_srgb(found):
+    notes.append('its gamma and primaries (gAMA, cHRM) are not kept: colours may look different')
   icc = _icc(found[b'iCCP']) if b'iCCP' in found else None
   if b'iCCP' in found and icc is None:
     notes.append('damaged colour profile dropped')
@@ -68,6 +73,11 @@ def read(stream: BinaryIO) -> header.Header:
     dpi=(x * _METRE, y * _METRE) if unit == 1 else None,
     notes=tuple(notes),
   )
+
+
+def _tells_srgb(found: dict[bytes, bytes]) -> bool:
+  """Whether the chunks of gamma and primaries say what is assumed anyway."""
+  return found.get(b'gAMA', _SRGB_GAMA) == _SRGB_GAMA and found.get(b'cHRM', _SRGB_CHRM) == _SRGB_CHRM
 
 
 def _chunks(stream: BinaryIO) -> Iterator[tuple[bytes, int, int]]:

@@ -111,6 +111,21 @@ def test_descriptions(png, icc, exif):
   assert read(png(NOISE, before=[(b'cICP', b'\x01\x0d\x00\x01'), (b'pHYs', bytes(9))]))[0].notes == ()
 
 
+@pytest.mark.parametrize(
+  'chunks, told',
+  [
+    ({b'gAMA': struct.pack('>I', 100000)}, True),
+    ({b'cHRM': struct.pack('>8I', *range(8))}, True),
+    ({b'gAMA': struct.pack('>I', 45455)}, False),
+    ({b'gAMA': struct.pack('>I', 45455), b'cHRM': struct.pack('>8I', *range(8))}, True),
+    ({b'sRGB': b'\x00', b'gAMA': struct.pack('>I', 100000)}, False),
+  ],
+)
+def test_gamma_and_primaries_that_are_lost_are_told(png, chunks, told):
+  notes = read(png(NOISE, before=list(chunks.items())))[0].notes
+  assert notes == ('its gamma and primaries (gAMA, cHRM) are not kept: colours may look different',) * told
+
+
 def test_exif_behind_the_pixels(png, exif):
   assert read(png(NOISE, after=[(b'eXIf', exif())]))[0].exif == exif()
   # Neither bytes that look like it, nor one that is damaged.
