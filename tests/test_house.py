@@ -51,8 +51,15 @@ FORBIDDEN = {
   'lh_jax.windows': ('flax', 'lh_jax.models', 'lh_jax.networks', 'lh_jax.programs', 'lh_jax.data', *UPPER),
   'lh_jax.options': ('jax', 'flax', 'numpy', *UPPER),
   'lh_jax.main': ('lh_jax.models', 'lh_jax.stages'),
+  # Of the networks, metrics know those that are metrics: lpips and inception.
+  'lh_jax.metrics': (
+    'lh_jax.data',
+    'lh_jax.stages',
+    *(f'lh_jax.models.{name}' for name in ('vae', 'lora', 'restorers', 'foundation', 'discriminator')),
+    *UPPER,
+  ),
 }
-MIDDLE = ('metrics', 'state', 'optim', 'parallel', 'checkpoint', 'logs', 'weight_files')
+MIDDLE = ('state', 'optim', 'parallel', 'checkpoint', 'logs', 'weight_files')
 FORBIDDEN |= {f'lh_jax.{name}': ('lh_jax.data', 'lh_jax.models', 'lh_jax.stages', *UPPER) for name in MIDDLE}
 
 # Each of these libraries has one door.

@@ -1,4 +1,4 @@
-"""PSNR and SSIM, and the pair of them that restoration papers report.
+"""PSNR and SSIM, with the windows that published protocols use, and the pair that restoration papers report.
 
 Contract: images (B, H, W, C) on the scale [0, max_value], one float32 value per image. `psnr` and `ssim` are pure,
 jittable and differentiable; `evaluate_pair` takes the uint8 pixels that are written to disk, without border crop. It
@@ -16,8 +16,9 @@ from jax import lax
 
 from lh_jax.ops.color import rgb_to_y
 
-WINDOW = 11
 SIGMA = 1.5
+# name: (pixels on a side, whether the map has the size of the image). On the full map the border pixels repeat.
+WINDOWS = {'gaussian': (11, False), 'gaussian_full': (11, True), 'uniform': (7, False)}
 
 
 def psnr(a: jax.Array, b: jax.Array, *, max_value: float) -> jax.Array:
@@ -42,27 +43,35 @@ def psnr(a: jax.Array, b: jax.Array, *, max_value: float) -> jax.Array:
   return jnp.where(equal, jnp.inf, -10.0 * jnp.log10(jnp.where(equal, 1.0, mse)))
 
 
-def ssim(a: jax.Array, b: jax.Array, *, max_value: float) -> jax.Array:
-  """Structural similarity (Wang et al. 2004, IEEE TIP 13(4)), averaged over channels and over the valid region.
+def ssim(a: jax.Array, b: jax.Array, *, max_value: float, window: str = 'gaussian') -> jax.Array:
+  """Structural similarity (Wang et al. 2004, IEEE TIP 13(4)), averaged over channels and over the map.
 
-  Gaussian window of 11 x 11 pixels with sigma 1.5, C1 = (0.01 max_value)^2, C2 = (0.03 max_value)^2, population
-  covariance. Equal to scikit-image's `structural_similarity(gaussian_weights=True, sigma=1.5,
-  use_sample_covariance=False)`, whose mean is over the same region, 5 pixels inside the border.
+  C1 = (0.01 max_value)^2, C2 = (0.03 max_value)^2. The windows, and scikit-image's `structural_similarity` that each
+  equals:
+
+  * 'gaussian': 11 x 11 pixels, sigma 1.5, population covariance, over the valid region (as the UHD restoration papers
+    compute it). `gaussian_weights=True, sigma=1.5, use_sample_covariance=False`, whose mean is over that region.
+  * 'gaussian_full': the same window at every pixel, the image continued by its border pixels (UHDformer).
+  * 'uniform': 7 x 7 pixels of equal weight, sample covariance, over the valid region: scikit-image's defaults.
 
   Args:
-    a: (B, H, W, C) in [0, max_value], at least 11 x 11 pixels.
+    a: (B, H, W, C) in [0, max_value], at least as large as the window.
     b: the same shape.
     max_value: peak of the scale.
+    window: key of WINDOWS.
 
   Returns:
     (B,) float32 in [-1, 1].
 
   Raises:
-    ValueError: the shapes differ, are not (B, H, W, C), or are smaller than the window.
+    ValueError: unknown window; or the shapes differ, are not (B, H, W, C), or are smaller than the window.
   """
   _check_shapes(a, b)
-  if min(a.shape[1:3]) < WINDOW:
-    raise ValueError(f'ssim got images of {a.shape[1]}x{a.shape[2]} pixels; the window needs {WINDOW}x{WINDOW}')
+  if window not in WINDOWS:
+    raise ValueError(f'unknown SSIM window {window!r}; window must be one of {", ".join(WINDOWS)}')
+  side = WINDOWS[window][0]
+  if min(a.shape[1:3]) < side:
+    raise ValueError(f'ssim got images of {a.shape[1]}x{a.shape[2]} pixels; the window needs {side}x{side}')
 
   # One channel at a time, picked inside the loop: a channel of a 4K image takes ten maps of 33 MB.
   def channel(index: jax.Array) -> jax.Array:
@@ -70,6 +79,7 @@ def ssim(a: jax.Array, b: jax.Array, *, max_value: float) -> jax.Array:
       lax.dynamic_index_in_dim(a, index, axis=-1, keepdims=False),
       lax.dynamic_index_in_dim(b, index, axis=-1, keepdims=False),
       max_value=max_value,
+      window=window,
     )
 
   return jnp.mean(lax.map(channel, jnp.arange(a.shape[-1])), axis=0)
@@ -113,18 +123,22 @@ def _check_shapes(a: jax.Array, b: jax.Array) -> None:
     raise ValueError(f'a metric got images of shapes {a.shape} and {b.shape}; they must be equal and (B, H, W, C)')
 
 
-def _ssim_plane(a: jax.Array, b: jax.Array, *, max_value: float) -> jax.Array:
+def _ssim_plane(a: jax.Array, b: jax.Array, *, max_value: float, window: str) -> jax.Array:
   """SSIM of one channel: (B, H, W) twice to (B,)."""
   # SSIM does not change with the scale, so the constants are those of a peak of 1. The shift to [-0.5, 0.5] keeps
   # E[x^2] - E[x]^2 from cancelling in float32: variances do not see it, means get it back.
   shift = 0.5
   a = a.astype(jnp.float32) / max_value - shift
   b = b.astype(jnp.float32) / max_value - shift
+  side, full = WINDOWS[window]
+  if full:
+    a, b = (jnp.pad(x, ((0, 0), (side // 2, side // 2), (side // 2, side // 2)), mode='edge') for x in (a, b))
   # Stacked, the five maps are written once; filtered one by one, XLA makes three times the temporaries on the CPU.
-  mean_a, mean_b, aa, bb, ab = _blur(jnp.stack([a, b, a * a, b * b, a * b]))
-  var_a = aa - mean_a * mean_a
-  var_b = bb - mean_b * mean_b
-  covariance = ab - mean_a * mean_b
+  mean_a, mean_b, aa, bb, ab = _blur(jnp.stack([a, b, a * a, b * b, a * b]), _weights(window))
+  unbiased = side**2 / (side**2 - 1) if window == 'uniform' else 1.0
+  var_a = unbiased * (aa - mean_a * mean_a)
+  var_b = unbiased * (bb - mean_b * mean_b)
+  covariance = unbiased * (ab - mean_a * mean_b)
   mean_a, mean_b = mean_a + shift, mean_b + shift
   c1, c2 = 0.01**2, 0.03**2
   structure = (2.0 * covariance + c2) / (var_a + var_b + c2)
@@ -133,15 +147,18 @@ def _ssim_plane(a: jax.Array, b: jax.Array, *, max_value: float) -> jax.Array:
 
 
 @functools.cache
-def _window() -> tuple[float, ...]:
-  offsets = np.arange(WINDOW) - WINDOW // 2
-  weights = np.exp(-0.5 * (offsets / SIGMA) ** 2)
+def _weights(window: str) -> tuple[float, ...]:
+  """The window along one axis, of sum 1."""
+  side = WINDOWS[window][0]
+  if window == 'uniform':
+    return (1.0 / side,) * side
+  weights = np.exp(-0.5 * ((np.arange(side) - side // 2) / SIGMA) ** 2)
   return tuple((weights / weights.sum()).tolist())
 
 
-def _blur(x: jax.Array) -> jax.Array:
-  """Separable Gaussian window over the valid region: (..., H, W) to (..., H - 10, W - 10)."""
+def _blur(x: jax.Array, weights: tuple[float, ...]) -> jax.Array:
+  """Separable window over the valid region: (..., H, W) to (..., H - n + 1, W - n + 1) for n weights."""
   for axis in (-2, -1):
-    n = x.shape[axis] - WINDOW + 1
-    x = sum(weight * lax.slice_in_dim(x, i, i + n, axis=axis) for i, weight in enumerate(_window()))
+    n = x.shape[axis] - len(weights) + 1
+    x = sum(weight * lax.slice_in_dim(x, i, i + n, axis=axis) for i, weight in enumerate(weights))
   return x

@@ -5,6 +5,7 @@ import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from lh_jax import metrics
+from lh_jax.metrics import similarity
 
 
 def pixels(image):
@@ -48,6 +49,25 @@ def test_scores_are_those_of_scikit_image(kind, noise):
   for name, value in expected.items():
     assert isinstance(scores[name], float)
     np.testing.assert_allclose(scores[name], value, atol=2e-5, err_msg=name)
+
+
+@pytest.mark.parametrize('kind', ['texture', 'dark', 'smooth'])
+def test_windows_are_those_of_scikit_image(kind):
+  a, b = (image.astype(np.float64) for image in pair(kind, 30))
+  options = {'data_range': 255, 'channel_axis': -1}
+  gaussian = {'gaussian_weights': True, 'sigma': 1.5, 'use_sample_covariance': False}
+  # scikit-image averages 5 pixels inside the border: of an image continued by 5, exactly the full map.
+  wide = [np.pad(image, ((5, 5), (5, 5), (0, 0)), mode='edge') for image in (a, b)]
+  expected = {
+    'gaussian': structural_similarity(a, b, **options, **gaussian),
+    'gaussian_full': structural_similarity(*wide, **options, **gaussian),
+    'uniform': structural_similarity(a, b, **options),
+  }
+  assert set(expected) == set(similarity.WINDOWS)
+  for window, value in expected.items():
+    ours = metrics.ssim(a[None], b[None], max_value=255.0, window=window)[0]
+    np.testing.assert_allclose(ours, value, atol=2e-5, err_msg=window)
+  assert np.diff(sorted(expected.values())).min() > 1e-4  # so that one window cannot stand in for another
 
 
 def test_psnr_by_hand():
@@ -95,6 +115,10 @@ def test_errors():
     metrics.evaluate_pair(image, image[:10])
   with pytest.raises(ValueError, match=r'shapes \(11, 11, 3\) and \(11, 11, 3\)'):
     metrics.psnr(image, image, max_value=255.0)
+  with pytest.raises(ValueError, match="unknown SSIM window 'box'; window must be one of gaussian, gaussian_full"):
+    metrics.ssim(image[None], image[None], max_value=255.0, window='box')
+  with pytest.raises(ValueError, match='images of 6x11 pixels; the window needs 7x7'):
+    metrics.ssim(image[None, :6], image[None, :6], max_value=255.0, window='uniform')
   with pytest.raises(ValueError, match=r'a restored image of float32 \(11, 11, 3\); it must be uint8 \(H, W, 3\)'):
     metrics.evaluate_pair(image.astype(np.float32), image)
   with pytest.raises(ValueError, match=r'a reference image of uint8 \(11, 11\)'):
