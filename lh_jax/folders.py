@@ -30,11 +30,13 @@ class Job:
     source: the file to read.
     target: the file to write.
     notes: what a user should know, such as a changed suffix.
+    error: why it cannot be done; the source is then a folder whose images are not known.
   """
 
   source: Path
   target: Path
   notes: tuple[str, ...] = ()
+  error: str | None = None
 
 
 def plan(inputs: Sequence[Path], output: Path, *, recursive: bool) -> list[Job]:
@@ -47,7 +49,7 @@ def plan(inputs: Sequence[Path], output: Path, *, recursive: bool) -> list[Job]:
 
   Returns:
     The jobs, in the order of the inputs, each folder's in the order of their relative paths. A kind of file that is
-    read but not written, such as .bmp, becomes .png.
+    read but not written, such as .bmp, becomes .png. A sub-folder that cannot be read is a job with an error.
 
   Raises:
     FileNotFoundError: an input does not exist.
@@ -98,8 +100,10 @@ def _into_folder(path: Path, output: Path, *, recursive: bool) -> Iterator[Job]:
   if not path.is_dir():
     yield _job(path, output / path.name)
     return
-  for image in sorted(_images(path, output, recursive=recursive), key=lambda image: image.relative_to(path).as_posix()):
-    yield _job(image, output / image.relative_to(path))
+  found = dict(_images(path, output, recursive=recursive))
+  for image in sorted(found, key=lambda image: image.relative_to(path).as_posix()):
+    target = output / image.relative_to(path)
+    yield Job(image, target, error=found[image]) if found[image] else _job(image, target)
 
 
 def _job(source: Path, target: Path) -> Job:
@@ -108,11 +112,13 @@ def _job(source: Path, target: Path) -> Job:
   return Job(source, target.with_suffix('.png'), (f'written as PNG: {target.suffix or "such"} files are not written',))
 
 
-def _images(folder: Path, output: Path, *, recursive: bool) -> Iterator[Path]:
-  """The images in a folder, and below it, without those in the output folder."""
+def _images(folder: Path, output: Path, *, recursive: bool) -> Iterator[tuple[Path, str | None]]:
+  """The images in a folder, and below it, without those in the output folder; and, with the reason, the sub-folders
+  that cannot be read.
+  """
   left_out = os.path.realpath(output)
 
-  def walk(here: Path, above: frozenset[str]) -> Iterator[Path]:
+  def walk(here: Path, above: frozenset[str]) -> Iterator[tuple[Path, str | None]]:
     folders = []
     with os.scandir(here) as entries:
       for entry in entries:
@@ -126,7 +132,7 @@ def _images(folder: Path, output: Path, *, recursive: bool) -> Iterator[Path]:
         if is_folder:
           folders.append(entry.name)
         elif os.path.splitext(entry.name)[1].lower() in image_files.READABLE:
-          yield here / entry.name
+          yield here / entry.name, None
     for name in folders if recursive else []:
       place = os.path.realpath(here / name)
       if place == left_out:
@@ -137,7 +143,7 @@ def _images(folder: Path, output: Path, *, recursive: bool) -> Iterator[Path]:
       try:
         yield from walk(here / name, above | {place})
       except OSError as error:
-        log.warning('The images in %s are left out: %s.', here / name, error.strerror or error)
+        yield here / name, f'the folder cannot be read: {error.strerror or error}'
 
   return walk(folder, frozenset({os.path.realpath(folder)}))
 

@@ -101,7 +101,8 @@ class Restorer:
       tile: 'full', the whole image at once; a number, the pixels on a side that a window yields (the halo that it needs
         beside them is added; rounded up to the VAE's factor); or 'auto', the windows with the least computation that
         fit into memory.
-      max_memory: bytes that 'auto' may use, besides the image and its result; None is what the device has free.
+      max_memory: bytes that 'auto' may use, besides the image and its result; None is what the device has free. Only
+        with 'auto'.
       progress: called with the share of the work that is done, 0 to 1, after every window.
 
     Raises:
@@ -125,6 +126,7 @@ class Restorer:
     Nothing is compiled twice, and everything that does not depend on alpha is done once: where the model has no encoder
     branch (its FHF-LoRA is zero) that is all but the decoder.
     """
+    alphas = list(alphas)
     for alpha in alphas:
       windows_lib.check_alpha(alpha)
     run = self._start(image, tile, max_memory)

@@ -28,7 +28,7 @@ log = logging.getLogger('lh_jax.restore')
 def skip_finished(records: Sequence[reports.Record]) -> int:
   """Marks the records whose output exists as skipped and returns how many these are."""
   for record in records:
-    if record.target.is_file():
+    if record.status is None and record.target.is_file():
       record.status = 'skipped'
   return sum(record.status == 'skipped' for record in records)
 

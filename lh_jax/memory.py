@@ -43,18 +43,29 @@ def available(device: jax.Device) -> int:
 
 
 def _control_group_left() -> list[int]:
-  """What the limit of a container leaves (cgroup v2 or v1), where there is one; cached files give way."""
+  """What the limit of a container or service leaves (cgroup v2 or v1), where there is one; cached files give way."""
+  found = []
   for folder, limit, usage, cached in (
+    (_own_control_group(), 'memory.max', 'memory.current', 'inactive_file'),
     ('/sys/fs/cgroup', 'memory.max', 'memory.current', 'inactive_file'),
     ('/sys/fs/cgroup/memory', 'memory.limit_in_bytes', 'memory.usage_in_bytes', 'total_inactive_file'),
   ):
     try:
       allowed, used, stat = (pathlib.Path(folder, name).read_text() for name in (limit, usage, 'memory.stat'))
       files = dict(line.split() for line in stat.splitlines()).get(cached, 0)
-      return [max(int(allowed) - int(used) + int(files), 0)]
+      found.append(max(int(allowed) - int(used) + int(files), 0))
     except (OSError, ValueError):  # no such group, or 'max': no limit
       continue
-  return []
+  return found
+
+
+def _own_control_group() -> str:
+  """The folder of this process's group (cgroup v2)."""
+  try:
+    lines = pathlib.Path('/proc/self/cgroup').read_text().splitlines()
+  except OSError:  # no Linux
+    lines = []
+  return '/sys/fs/cgroup' + next((line[3:] for line in lines if line.startswith('0::')), '/')
 
 
 def _kept_pages() -> int:

@@ -55,6 +55,10 @@ class Options:
   overwrite: bool = False
   report: Path | None = None
 
+  def __post_init__(self):
+    if self.max_memory is not None and self.tile != 'auto':
+      raise ValueError(f'max-memory chooses the tile, so it goes with tile auto only; got tile {self.tile} beside it')
+
 
 def parse_alpha(text: str) -> float | None:
   """Returns alpha, None for 'auto'.

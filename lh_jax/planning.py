@@ -7,6 +7,7 @@ Windows are (rows, columns) in cells of the latent. The bytes come from the comp
 from __future__ import annotations
 
 import logging
+import numbers
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,8 @@ log = logging.getLogger('lh_jax')
 CPU_BUDGET = 3 * 2**28
 # What a window keeps is a multiple of so many cells, so that images of similar size share their programs.
 STEP = 8
+# For windows of fewer cells (about 300), XLA's convolution on the CPU adds up in another order, and single bits differ.
+MIN_CELLS = 384
 # A first guess: so many copies of the finest activation are alive at once.
 COPIES = 3.25
 ATTEMPTS = 6
@@ -40,16 +43,19 @@ def choose_window(
     max_memory: bytes that the programs may take on a device; None is what is free.
 
   Raises:
-    ValueError: another `tile`.
+    ValueError: another `tile`, or `max_memory` beside a tile that is not 'auto'.
     MemoryError: 'auto' finds that the whole latent, or the smallest window, does not fit.
   """
   preset = programs.networks.vae.preset
+  if tile != 'auto' and max_memory is not None:
+    raise ValueError(f"max_memory chooses the tile, so it needs tile='auto'; got tile={tile!r} beside it.")
   if tile == 'full':
     return cells
-  if isinstance(tile, int) and not isinstance(tile, bool):
+  if isinstance(tile, numbers.Integral) and not isinstance(tile, bool):
     if tile < 1:
       raise ValueError(f'tile must be at least 1 pixel, got {tile}.')
-    return tiles.window_for(cells, programs.geometry, core=-(-tile // preset.factor))
+    window = tiles.window_for(cells, programs.geometry, core=-(-int(tile) // preset.factor))
+    return tiles.at_least(window, cells, cells=MIN_CELLS)
   if tile != 'auto':
     raise ValueError(f"Unknown tile {tile!r}; allowed: 'auto', 'full' or a number of pixels.")
   if not preset.local:
@@ -97,13 +103,14 @@ def _fitting_window(
   preferred = budget.preferred // windows.in_flight(programs.mesh)
   for _ in range(ATTEMPTS):
     window = tiles.cheapest_window(cells, programs.geometry, max_cells=int(preferred / per_cell), step=STEP)
+    window = tiles.at_least(window, cells, cells=MIN_CELLS)
     needed = _bytes(programs, window, dtype)
     if needed <= preferred:
       log.debug('Windows of %s cells: %s each, %s.', window, memory.in_words(needed), budget.reason)
       return window
     # Memory is linear in the window, up to a constant; a little less than that says, so that this ends.
     per_cell = 1.05 * max(per_cell, needed / (window[0] * window[1]))
-  window = tiles.window_for(cells, programs.geometry, core=1)
+  window = tiles.at_least(tiles.window_for(cells, programs.geometry, core=1), cells, cells=MIN_CELLS)
   needed = windows.in_flight(programs.mesh) * _bytes(programs, window, dtype)
   if needed <= budget.limit:
     return window

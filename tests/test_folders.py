@@ -63,7 +63,7 @@ def test_links_that_lead_back_do_not_hang(tmp_path, caplog):
   assert 'leads back to a folder above it' in caplog.text
 
 
-def test_a_folder_that_cannot_be_read_is_named(tmp_path, caplog, monkeypatch):
+def test_a_folder_that_cannot_be_read_is_a_failure(tmp_path, monkeypatch):
   touch(tmp_path, 'in/a.png', 'in/locked/b.png')
   scandir = os.scandir
 
@@ -73,8 +73,10 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, caplog, monkeypatch):
     return scandir(path)
 
   monkeypatch.setattr(os, 'scandir', guarded)
-  assert list(planned(tmp_path, ['in'], 'out')) == ['in/a.png']
-  assert re.search('The images in .*locked are left out: Permission denied', caplog.text)
+  fine, locked = folders.plan([tmp_path / 'in'], tmp_path / 'out', recursive=True)
+  assert (fine.source, fine.error) == (tmp_path / 'in' / 'a.png', None)
+  assert locked.source == tmp_path / 'in' / 'locked'
+  assert locked.error == 'the folder cannot be read: Permission denied'
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,10 @@ def test_the_limit_of_a_container_counts(monkeypatch):
   assert memory.available(jax.devices()[0]) == 1000
   files['/sys/fs/cgroup/memory.max'] = 'max\n'
   assert memory.available(jax.devices()[0]) > 2**20
+  own = '/sys/fs/cgroup/user.slice/restore.service'
+  files['/proc/self/cgroup'] = '0::/user.slice/restore.service\n'
+  files |= {f'{own}/memory.max': '900\n', f'{own}/memory.current': '100\n', f'{own}/memory.stat': ''}
+  assert memory.available(jax.devices()[0]) == 800
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,22 @@ def choose(programs, cells, tile='auto', max_memory=None):
 def test_full_and_pixels(programs):
   halo = programs.geometry.halo
   assert choose(programs, (60, 90), 'full') == (60, 90)
-  assert choose(programs, (60, 90), 1) == (1 + 2 * halo, 1 + 2 * halo)
-  assert choose(programs, (60, 90), 33) == (5 + 2 * halo, 5 + 2 * halo)
-  assert choose(programs, (3, 90), 33) == (3, 5 + 2 * halo)
+  assert choose(programs, (60, 90), 8 * 30) == (30 + 2 * halo, 30 + 2 * halo)
+  assert choose(programs, (60, 90), np.int64(8 * 30 - 7)) == (30 + 2 * halo, 30 + 2 * halo)
+  assert choose(programs, (60, 90), 8 * 70) == (60, 70 + 2 * halo)
+
+
+@pytest.mark.parametrize(
+  'cells, window', [((60, 90), (20, 20)), ((3, 300), (3, 128)), ((300, 3), (128, 3)), ((3, 9), (3, 9))]
+)
+def test_windows_are_not_so_small_that_bits_differ(programs, cells, window):
+  """At least MIN_CELLS, or the whole image."""
+  assert choose(programs, cells, 1) == window
+
+
+def test_max_memory_is_for_auto(programs):
+  with pytest.raises(ValueError, match="max_memory chooses the tile, so it needs tile='auto'; got tile='full' beside"):
+    choose(programs, (6, 9), 'full', max_memory=2**30)
 
 
 def test_auto_takes_the_whole_image_where_it_fits(programs):
@@ -37,6 +50,8 @@ def test_auto_keeps_below_the_memory_that_is_allowed(programs):
   assert window[0] * window[1] < 40 * 44
   for stage in ('encode', 'decode'):
     assert programs.get(stage, *window, np.uint8).bytes <= 0.7 * whole
+  smallest = choose(programs, (60, 90), max_memory=whole)
+  assert planning.MIN_CELLS <= smallest[0] * smallest[1] < 40 * 44
 
 
 def test_auto_looks_at_what_is_free(programs, monkeypatch):

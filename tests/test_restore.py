@@ -181,7 +181,7 @@ def test_report(photographs, tmp_path, model):
   Image.fromarray(np.full((16, 24, 3), 90, np.uint8)).save(photographs / 'd.bmp')
   (out).mkdir()
   (out / 'a.png').touch()
-  command = [str(photographs), '-o', str(out), '--checkpoint', model, '--report', str(report), '--tile', '8']
+  command = [str(photographs), '-o', str(out), '--checkpoint', model, '--report', str(report)]
   assert restore.main([*command, '--alpha', '0.25', '--max-memory', '1G']) == 0
   found = json.loads(report.read_text())
   assert {name: found[name] for name in ('lh_jax', 'jax', 'device', 'dtype', 'checkpoint', 'interrupted')} == {
@@ -193,7 +193,7 @@ def test_report(photographs, tmp_path, model):
     'interrupted': False,
   }
   options = found['options']
-  assert (options['alpha'], options['tile'], options['max_memory'], options['overwrite']) == (0.25, 8, 2**30, False)
+  assert (options['alpha'], options['tile'], options['max_memory'], options['overwrite']) == (0.25, 'auto', 2**30, False)
   assert found['seconds'] > 0 and found['totals']['restored'] == 2 and found['totals']['skipped'] == 1
   skipped, jpeg, bitmap = found['files']
   assert skipped['status'] == 'skipped' and skipped['width'] is None
@@ -336,14 +336,16 @@ def test_mode_restore(photographs, tmp_path, model, tiny_config):
     ('devices', 0, 'restore.devices: 0 is less than 1'),
     ('metadata', 'drop', "restore.metadata: 'drop' is not one of keep, strip"),
     ('quality', 0, 'restore.quality: 0 is less than 1'),
+    ('max_memory', '1G', 'max-memory chooses the tile, so it goes with tile auto only; got tile 16'),
   ):
     config = tiny_config.copy_and_resolve_references()
+    config.restore.tile = '16'
     config.restore[name] = value
     with pytest.raises(ValueError, match=message):
       restore.restore_config(config, tmp_path)
   assert restore.restore_config(tiny_config, tmp_path) == 0
   assert written(out) == ['a.png', 'b ü.jpg']
-  settings = {'checkpoint': '', 'recursive': True, 'report': str(report), 'max_memory': '1G', 'tile': '16'}
+  settings = {'checkpoint': '', 'recursive': True, 'report': str(report), 'max_memory': '1G'}
   tiny_config.restore.update(settings)
   assert restore.restore_config(tiny_config, model) == 0
   assert written(out) == ['a.png', 'b ü.jpg', 'sub/c.png']

@@ -75,6 +75,17 @@ def window_for(lengths: tuple[int, int], geometry: Geometry, *, core: int) -> tu
   return tuple(min(length, core + 2 * geometry.halo) for length in lengths)
 
 
+def at_least(window: tuple[int, int], lengths: tuple[int, int], *, cells: int) -> tuple[int, int]:
+  """Returns the window, its sides lengthened until it has so many cells or covers an image of `lengths` cells."""
+  rows, columns = window
+  while rows * columns < cells and (rows, columns) != lengths:
+    if columns == lengths[1] or rows <= columns and rows < lengths[0]:
+      rows += 1
+    else:
+      columns += 1
+  return rows, columns
+
+
 def cheapest_window(lengths: tuple[int, int], geometry: Geometry, *, max_cells: int, step: int) -> tuple[int, int]:
   """Returns the window (rows, columns) of at most `max_cells` cells that covers an image with the least computation.
 

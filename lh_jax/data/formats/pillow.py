@@ -2,6 +2,9 @@
 
 The format's own class is used instead of `PIL.Image.open`: which format it is the bytes have told, and the limit on the
 size is the caller's, not Pillow's process-wide one.
+
+JPEG has no checksum: a file that is cut short is refused, but one whose bytes were changed inside is decoded to what
+they say, here as in every viewer. The same holds for WebP with loss.
 """
 
 from __future__ import annotations

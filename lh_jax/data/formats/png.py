@@ -1,7 +1,8 @@
 """PNG files of 8 and 16 bits: the chunks are read here, the pixels by libpng.
 
 Only what holds pixels is handed to libpng, so that damaged descriptions cannot harm. Gamma and chromaticity chunks are
-not applied, since values are the encoded ones, nor kept: a profile is what keeps colours. Pillow is no way for PNG, since it reduces 16-bit colours to 8.
+not applied, since values are the encoded ones, nor kept: a profile is what keeps colours. Pillow is no way for PNG,
+since it reduces 16-bit colours to 8.
 """
 
 from __future__ import annotations
