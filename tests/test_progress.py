@@ -81,3 +81,19 @@ def test_without_a_terminal_nothing_is_drawn_or_read(files, capsys):
     bar.at(1.0)
     bar.drop(files[0])
   assert capsys.readouterr().err == ''
+
+
+def test_counts_what_becomes_known_on_the_way(monkeypatch):
+  terminal = terminal_for(monkeypatch)
+  with progress.Count('img', shown=True) as bar:
+    bar(1, 4)
+    bar(4, 4)
+    assert bar._bar.n == bar._bar.total == 4
+  assert '4/4' in terminal.getvalue() and 'img' in terminal.getvalue()
+
+
+def test_a_count_that_is_not_wanted_prints_nothing(monkeypatch):
+  terminal = terminal_for(monkeypatch)
+  with progress.Count('img', shown=False) as bar:
+    bar(1, 4)
+  assert not terminal.getvalue()

@@ -22,29 +22,48 @@ CLEAN_FOLDERS = ('gt', 'target', 'gt_new', 'gt300')
 DEGRADED_FOLDERS = ('input', 'input_new', 'input300')
 
 
-def _half(parent: Path, names: Sequence[str]) -> tuple[Path | None, list[str]]:
-  """Finds the one sub-folder that goes by any of `names`."""
+def half(parent: Path, names: Sequence[str]) -> tuple[Path | None, list[str]]:
+  """Finds the one sub-folder that goes by any of several names.
+
+  Args:
+    parent: the folder above it.
+    names: what it may be called.
+
+  Returns:
+    The folder, None where there is none or more than one; and a line on the problem.
+  """
   found = [parent / name for name in names if (parent / name).is_dir()]
   if len(found) > 1:
     return None, [f'{parent.name}: has {" and ".join(f.name for f in found)}, which are one thing; keep one of them']
   return (found[0] if found else None), []
 
 
-def _by_stem(half: Path) -> tuple[dict[str, Path], list[str]]:
-  """Relative path without suffix -> file."""
+def by_stem(folder: Path, *, mark: str = '') -> tuple[dict[str, Path], list[str]]:
+  """Files by their relative path without suffix.
+
+  Args:
+    folder: searched recursively.
+    mark: take only files whose stem ends so, and leave it off.
+
+  Returns:
+    Stem -> file, and a line on every two files of one stem.
+  """
   files, problems = {}, []
-  for file in image_files.list_images(half):
-    stem = file.relative_to(half).with_suffix('').as_posix()
+  for file in image_files.list_images(folder):
+    stem = file.relative_to(folder).with_suffix('').as_posix()
+    if not stem.endswith(mark):
+      continue
+    stem = stem.removesuffix(mark)
     if stem in files:
-      problems.append(f'{half.parent.name}/{half.name}: {files[stem].name} and {file.name} have the same stem')
+      problems.append(f'{folder.parent.name}/{folder.name}: {files[stem].name} and {file.name} have the same stem')
     files[stem] = file
   return files, problems
 
 
 def _match(parent: Path, *, task: str | None) -> tuple[list[Item], list[str]]:
   """Pairs the two halves below `parent` by stem; sizes are not filled in yet."""
-  clean_half, problems = _half(parent, CLEAN_FOLDERS)
-  degraded_half, more = _half(parent, DEGRADED_FOLDERS)
+  clean_half, problems = half(parent, CLEAN_FOLDERS)
+  degraded_half, more = half(parent, DEGRADED_FOLDERS)
   problems += more
   if problems:
     return [], problems
@@ -55,10 +74,10 @@ def _match(parent: Path, *, task: str | None) -> tuple[list[Item], list[str]]:
       f'{parent.name}: no folder of degraded images ({", ".join(DEGRADED_FOLDERS)}); for clean images alone '
       'use data.source=folder'
     ]
-  clean, problems = _by_stem(clean_half)
+  clean, problems = by_stem(clean_half)
   degraded = {}
   if degraded_half is not None:
-    degraded, more = _by_stem(degraded_half)
+    degraded, more = by_stem(degraded_half)
     problems += more
     for stem in sorted(clean.keys() ^ degraded.keys()):
       has, lacks = (clean_half, degraded_half) if stem in clean else (degraded_half, clean_half)

@@ -1,4 +1,4 @@
-"""Data sets by name: photographs carried by scikit-image, a folder, pairs of folders, painted images.
+"""Data sets by name: embedded photographs, a folder, pairs of folders, painted images, published sets, prepared crops.
 
 Contract: each function here makes a `Source` (`data.items`): random access to dicts with 'name', 'clean', and where the
 data set has them 'degraded' and 'task'. Everything that file headers can tell is checked when the source is made, and
@@ -15,6 +15,8 @@ import numpy as np
 
 from lh_jax.data import dead_leaves as dead_leaves_painter
 from lh_jax.data import image_files
+from lh_jax.data import layouts
+from lh_jax.data.datasets import DATASETS
 from lh_jax.data.items import from_files
 from lh_jax.data.items import Item
 from lh_jax.data.items import raise_problems
@@ -112,7 +114,7 @@ def dead_leaves(*, size: int = 512, count: int = 64, seed: int = 0, cache_gib: f
   return Source(items, paint, cache_gib=cache_gib)
 
 
-SOURCES = ('embedded', 'folder', 'pairs', 'dead_leaves')
+SOURCES = ('embedded', 'folder', 'pairs', 'dead_leaves', 'crops', *DATASETS)
 
 
 def build(
@@ -127,10 +129,10 @@ def build(
   """Makes the source called `name` from the options of a config section.
 
   Args:
-    name: one of `SOURCES`.
-    path: the folder of 'folder' and 'pairs'.
-    split: which photographs of 'embedded'.
-    tasks: the tasks to take of 'pairs'; None takes all.
+    name: one of `SOURCES`; or several published data sets joined by '+'.
+    path: the folder, of all but 'embedded' and 'dead_leaves'.
+    split: which images of 'embedded', 'crops' and the published data sets; see `data.splits`.
+    tasks: the tasks to take of 'pairs' and of published data sets with several tasks; None takes all.
     cache_gib: memory for decoded images.
     painted: size, count and seed of 'dead_leaves'.
 
@@ -141,12 +143,19 @@ def build(
     ValueError: if the name is unknown, a folder is needed and none is named, or as the source says.
     FileNotFoundError: if the folder does not exist.
   """
-  if name not in SOURCES:
-    raise ValueError(f'unknown source {name!r}; known: {", ".join(SOURCES)}')
+  published = all(part in DATASETS for part in name.split('+'))
+  if name not in SOURCES and not published:
+    raise ValueError(f'unknown source {name!r}; known: {", ".join(SOURCES)}; data sets may be joined by +')
   if name == 'embedded':
     return embedded(split=split, cache_gib=cache_gib)
   if name == 'dead_leaves':
     return dead_leaves(**(painted or {}), cache_gib=cache_gib)
   if not str(path):
     raise ValueError(f'source {name!r} reads a folder: name it in data.path (evaluate.path for evaluation)')
+  if published:
+    return layouts.source(name, path, split=split, tasks=tasks, cache_gib=cache_gib)
+  if name == 'crops':
+    from lh_jax.data import crops  # array_record is an extra that only this source needs
+
+    return crops.source(path, split=split, cache_gib=cache_gib)
   return folder(path, cache_gib=cache_gib) if name == 'folder' else pairs(path, tasks=tasks, cache_gib=cache_gib)

@@ -6,6 +6,9 @@ import zlib
 import numpy as np
 import pytest
 
+from lh_jax.data import datasets
+from lh_jax.data import image_files
+
 PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
 
 
@@ -152,3 +155,22 @@ def icc():
     return noise[:16] + space + noise[20:36] + b'acsp' + noise[40:]
 
   return make
+
+
+def _published(root, name, *, train=4, test=2, size=(40, 50)):
+  """Lays out a tiny stand-in for a published data set of pairs, in the first of its accepted layouts."""
+  dataset = datasets.find(name)
+  rng = np.random.default_rng(len(name))
+  for split, number in (('train', train), ('test', test)):
+    folder = root / getattr(dataset, split)[0]
+    for half in filter(None, (dataset.clean[:1], dataset.degraded[:1])):
+      for index in range(number):
+        pixels = rng.integers(0, 256, (*size, 3)).astype(np.uint8)
+        image_files.write_image(folder / half[0] / f'{index:04d}.png', pixels)
+  return root
+
+
+@pytest.fixture(scope='session')
+def published():
+  """Returns a function that makes a tiny published data set: (root, name, train, test, size)."""
+  return _published

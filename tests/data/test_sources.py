@@ -226,7 +226,9 @@ def test_no_cache(tmp_path, decoded):
 
 
 def test_build_errors():
-  with pytest.raises(ValueError, match="unknown source 'imagenet'; known: embedded, folder, pairs, dead_leaves"):
+  with pytest.raises(
+    ValueError, match="unknown source 'imagenet'; known: embedded, folder, pairs, dead_leaves, crops, uhd_ll"
+  ):
     sources.build('imagenet')
   for name in ('folder', 'pairs'):
     with pytest.raises(ValueError, match=f"source '{name}' reads a folder: name it in data.path"):

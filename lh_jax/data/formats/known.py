@@ -14,12 +14,12 @@ from lh_jax.data.formats import tiff
 from lh_jax.data.formats import webp
 
 _READERS = (
-  (re.compile(re.escape(png.SIGNATURE)), png.read),
-  (re.compile(rb'\xff\xd8\xff'), pillow.read_jpeg),
-  (re.compile(rb'II[*+]\0|MM\0[*+]'), tiff.read),
-  (re.compile(rb'RIFF.{4}WEBP', re.DOTALL), webp.read),
-  (re.compile(rb'BM'), pillow.read_bmp),
-  (re.compile(rb'P[1-6]\s'), pillow.read_ppm),
+  (re.compile(re.escape(png.SIGNATURE)), png.read, ('.png',)),
+  (re.compile(rb'\xff\xd8\xff'), pillow.read_jpeg, ('.jpg', '.jpeg')),
+  (re.compile(rb'II[*+]\0|MM\0[*+]'), tiff.read, ('.tif', '.tiff')),
+  (re.compile(rb'RIFF.{4}WEBP', re.DOTALL), webp.read, ('.webp',)),
+  (re.compile(rb'BM'), pillow.read_bmp, ('.bmp',)),
+  (re.compile(rb'P[1-6]\s'), pillow.read_ppm, ('.ppm',)),
 )
 
 
@@ -66,8 +66,20 @@ def read_header(stream: BinaryIO) -> header.Header:
   head = stream.read(16)
   if not head:
     raise ValueError('it is empty')
-  for magic, read in _READERS:
+  for magic, read, _ in _READERS:
     if magic.match(head):
       stream.seek(0)
       return read(stream)
   raise ValueError('it is not a PNG, JPEG, TIFF, WebP, BMP or PPM file')
+
+
+def suffixes(head: bytes) -> tuple[str, ...]:
+  """The suffixes that files with these first bytes bear by custom.
+
+  Args:
+    head: the first 16 bytes.
+
+  Returns:
+    Suffixes in lower case; none for a format that is not read.
+  """
+  return next((names for magic, _, names in _READERS if magic.match(head)), ())
