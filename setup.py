@@ -20,7 +20,8 @@ TRAIN = [
   'tensorflow>=2.19; platform_machine != "x86_64"',
   'tensorflow-datasets>=4.9.9',
 ]
-TEST = ['hypothesis>=6.130', 'pytest>=8.3', 'pytest-xdist>=3.6']
+EXPERIMENTS = ['matplotlib>=3.10', 'scikit-learn>=1.6']
+TEST = EXPERIMENTS + ['hypothesis>=6.130', 'pytest>=8.3', 'pytest-xdist>=3.6']
 
 setup(
   name='lh_jax',
@@ -49,6 +50,7 @@ setup(
   ],
   extras_require={
     'train': TRAIN,
+    'experiments': TRAIN + EXPERIMENTS,
     'test': TRAIN + TEST,
     'parity': TRAIN + TEST + ['torch>=2.6', 'transformers>=5.0'],
     # Conversion reads .pth and safetensors files by itself; only VGG16's weights come in a package.
@@ -56,5 +58,5 @@ setup(
     'cuda12': ['jax[cuda12]>=0.10'],
     'tpu': ['jax[tpu]>=0.10'],
   },
-  entry_points={'console_scripts': ['lh-restore=lh_jax.restore:run']},
+  entry_points={'console_scripts': ['lh-restore=lh_jax.restore:run', 'lh-evaluate=lh_jax.scoring:run']},
 )

@@ -25,7 +25,7 @@ def get_config() -> ConfigDict:
       'path': '',
       # Of published data sets and crops: 'train' leaves out the fixed validation images, 'train+val' takes them too.
       'split': 'train',
-      # What clean photographs are degraded with, and how often each is drawn; see lh_jax.ops.degradations.TASKS.
+      # What clean photographs are degraded with, and how often each is drawn; see lh_jax.ops.degradations.BENCHMARK.
       'tasks': ('low_light', 'haze', 'blur', 'rain', 'snow', 'noise15', 'noise25', 'noise50'),
       'task_weights': (1.0, 1.0, 1.0, 1.0, 1.0, 1.0 / 3, 1.0 / 3, 1.0 / 3),
       # Severities of the modelled degradations are uniform in this range, within [0, 1].
@@ -93,6 +93,8 @@ def get_config() -> ConfigDict:
     {
       'restorer_steps': 24_000,
       'lora_steps': 8_000,
+      # FHF and PHF in turn; one of them leaves the other branch untrained.
+      'lora_phases': ('encoder_lora', 'decoder_lora'),
       'alternate_steps': 10,
       'batch_size': 8,
       'crop_size': 512,
@@ -132,14 +134,27 @@ def get_config() -> ConfigDict:
   )
   config.evaluate = ConfigDict(
     {
+      # As in the section data; the split 'val' is for choosing among models.
       'source': 'embedded',
       'path': '',
+      'split': 'test',
+      # Several data sets instead, each 'NAME=SOURCE:PATH'; without 'NAME=' a set is called after its source.
+      'sets': (),
+      # What clean photographs are degraded with, how badly, and what the restored ones are of: 1 most faithful,
+      # 0 most perceptual.
       'tasks': ('low_light', 'haze', 'blur', 'rain', 'snow', 'noise15', 'noise25', 'noise50'),
       'severity': 0.5,
       'alpha': 0.5,
       # Of each task; 0 takes every image.
       'max_images': 0,
-      # After training, evaluate the export and write its table and picture.
+      # What is measured, see lh_jax.protocols.PROTOCOLS. LPIPS 'auto' where its weights have been converted, or 'none'.
+      'protocol': 'uhd',
+      'lpips': 'auto',
+      # That share the rows of an image, in every process; the processes share the images.
+      'devices': 1,
+      # Worst images that report.html shows, spread over the tasks; 0 for none.
+      'report_images': 24,
+      # After training, evaluate the export and write its tables and pictures.
       'after_training': False,
     }
   )

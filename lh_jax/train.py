@@ -206,8 +206,9 @@ class Run:
     if stage.name == 'stage1':
       identity |= {'foundation': self.config.foundation.name, 'losses.invariance': bool(self.config.losses.invariance)}
     else:
-      lengths = {f'stage2.{name}': self.config.stage2[name] for name in ('restorer_steps', 'alternate_steps')}
-      identity |= {'discriminator': self.config.discriminator.to_dict()} | lengths
+      schedule = ('restorer_steps', 'lora_phases', 'alternate_steps')
+      identity |= {f'stage2.{name}': self.config.stage2[name] for name in schedule}
+      identity |= {'discriminator': self.config.discriminator.to_dict()}
     return checkpoint.Checkpointer(
       self.workdir / 'checkpoints' / stage.name, identity=identity, keep=self.config.train.keep_checkpoints
     )

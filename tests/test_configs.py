@@ -21,6 +21,27 @@ CONFIGS = [
   ('uhd4', 'stage2'),
   ('uhd6', ''),
   ('uhd6', 'stage2'),
+  *(('single', task) for task in ('low_light', 'blur', 'haze', 'noise25')),
+  ('generalization', ''),
+  *(
+    ('ablations', name)
+    for name in (
+      'full',
+      'no_invariance',
+      'no_equivariance',
+      'no_pdps',
+      'no_fhf',
+      'no_phf',
+      'no_lora',
+      'vae1',
+      'vae2',
+      'restorer_sfhformer',
+      'foundation_vgg16',
+      'rank_4',
+      'inv_0.4',
+      'eqv_1',
+    )
+  ),
 ]
 
 
@@ -40,17 +61,17 @@ def test_builds(name, arg):
   for stage in ('stage1', 'stage2'):
     assert build.build(stage, config, networks).total_steps > 0
   # The same fields everywhere: variants change values, never the set of keys.
-  assert keys(config) == keys(load('base'))
+  assert flat(config).keys() == flat(load('base')).keys()
 
 
-def keys(config, prefix=''):
-  found = set()
+def flat(config, prefix=''):
+  found = {}
   for name, value in config.items():
-    found |= keys(value, f'{prefix}{name}.') if isinstance(value, ConfigDict) else {f'{prefix}{name}'}
+    found |= flat(value, f'{prefix}{name}.') if isinstance(value, ConfigDict) else {f'{prefix}{name}': value}
   return found
 
 
-@pytest.mark.parametrize('name', ['quickstart', 'uhd4', 'uhd6'])
+@pytest.mark.parametrize('name', ['quickstart', 'uhd4', 'uhd6', 'single', 'generalization', 'ablations'])
 def test_unknown_argument(name):
   with pytest.raises(ValueError, match="Unknown argument 'fast'"):
     load(name, 'fast')
@@ -67,6 +88,44 @@ def test_the_papers_constants():
   assert config.foundation.name.startswith('dinov2')  # Supp. Table 5
   assert load('uhd4').data.tasks == ('low_light', 'haze', 'blur', 'noise15', 'noise25', 'noise50')  # Table 1
   assert {'rain', 'snow'} <= set(load('uhd6').data.tasks)  # Table 2
+
+
+@pytest.mark.parametrize(
+  'variant, changes',
+  [
+    ('full', {}),
+    ('no_invariance', {'losses.invariance': 0.0}),
+    ('no_equivariance', {'losses.equivariance': 0.0}),
+    ('no_pdps', {'pdps.probabilities': (1.0, 0.0, 0.0)}),
+    ('no_fhf', {'stage2.lora_phases': ('decoder_lora',), 'stage2.lora_steps': 4_000}),
+    ('no_phf', {'stage2.lora_phases': ('encoder_lora',), 'stage2.lora_steps': 4_000}),
+    ('no_lora', {'stage2.lora_steps': 0}),
+    ('foundation_vgg16', {'foundation.name': 'vgg16'}),
+    ('rank_4', {'lora.rank': 4, 'lora.alpha': 4.0}),
+    ('inv_0.4', {'losses.invariance': 0.4}),
+    ('eqv_1', {'losses.equivariance': 1.0}),
+  ],
+)
+def test_an_ablation_changes_one_thing(variant, changes):
+  """Table 5a, Supp. Table 5, Supp. Fig. 7: the four-degradation setting and nothing else that differs."""
+  before, after = flat(load('uhd4', '')), flat(load('ablations', variant))
+  assert {name: value for name, value in after.items() if value != before[name]} == changes
+
+
+@pytest.mark.parametrize('variant', ['rank_0', 'rank_x', 'inv_', 'eqv_-1', 'restorer_', 'vae3'])
+def test_unknown_ablation(variant):
+  with pytest.raises(ValueError, match='Unknown argument .*known: full, no_invariance'):
+    load('ablations', variant)
+
+
+def test_bare_vaes():
+  """VAE1 and VAE2 (Supp. B.2) are trained to reconstruct only."""
+  for name, factor, channels, kl in (('vae1', 32, 8, 1e-4), ('vae2', 8, 32, 1e-8)):
+    config = load('ablations', name)
+    preset = networks_lib.build({s: config[s].to_dict() for s in networks_lib.SECTIONS}).vae.preset
+    assert (preset.factor, preset.latent_channels, preset.kl_weight) == (factor, channels, kl)
+    assert not config.losses.invariance and not config.losses.equivariance
+    assert config.pdps.probabilities == (1.0, 0.0, 0.0)
 
 
 def test_no_key_is_dead(tmp_path, tiny_config):

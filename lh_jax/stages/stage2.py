@@ -5,9 +5,9 @@ Eqs. 7 to 9).
   2b FHF   |HF(D*(R(E_{phi*+dphi}(I_deg)))) - HF(I_clean)|_1                 trains dphi           (Eq. 8)
   2b PHF   -E log D_HF(HF(D_{psi*+dpsi}(R(E*(I_deg)))))                      trains dpsi, and D_HF (Eq. 9)
 
-2b switches between FHF and PHF every `alternate_steps` steps (10, Supp. B.2). The paper gives one length for the whole
-stage; its split is ours. Each phase differentiates with respect to exactly one network, and the other branch is off
-(the authors' release keeps both at 0.5).
+2b switches between FHF and PHF every `alternate_steps` steps (10, Supp. B.2), or trains one of them alone
+(`lora_phases`). The paper gives one length for the whole stage; its split is ours. Each phase differentiates with
+respect to exactly one network, and the other branch is off (the authors' release keeps both at 0.5).
 
 Eq. 8 as printed leaves R out; inference composes D(R(E)), and an encoder trained without R learns to restore by itself
 and feeds R latents that it has never seen. So `fhf_path='with_restorer'` is the default, 'paper' the printed form. With
@@ -32,6 +32,7 @@ from lh_jax.ops import frequency
 from lh_jax.state import TrainState, update_ema
 
 FHF_PATHS = ('with_restorer', 'paper')
+LORA_PHASES = ('encoder_lora', 'decoder_lora')
 OPTIMIZERS = ('restorer', 'encoder_lora', 'decoder_lora', 'discriminator')
 
 
@@ -44,6 +45,7 @@ class Stage2:
   Attributes:
     restorer_steps: length of 2a.
     lora_steps: length of 2b; 0 leaves it out.
+    lora_phases: what 2b takes in turn: some of `LORA_PHASES`, FHF and PHF.
     alternate_steps: steps between switches of FHF and PHF in 2b.
     batch_size: global batch.
     crop_size: side of a crop, in pixels.
@@ -58,6 +60,7 @@ class Stage2:
 
   restorer_steps: int
   lora_steps: int
+  lora_phases: tuple[str, ...]
   alternate_steps: int
   batch_size: int
   crop_size: int
@@ -72,6 +75,8 @@ class Stage2:
   def __post_init__(self):
     if self.fhf_path not in FHF_PATHS:
       raise ValueError(f'Unknown stage2.fhf_path {self.fhf_path!r}; known: {FHF_PATHS}.')
+    if not self.lora_phases or not set(self.lora_phases) <= set(LORA_PHASES):
+      raise ValueError(f'stage2.lora_phases must name some of {LORA_PHASES}, got {tuple(self.lora_phases)}.')
     if self.alternate_steps < 1:
       raise ValueError(f'stage2.alternate_steps must be at least 1, got {self.alternate_steps}.')
     factor = self.networks.vae.preset.factor
@@ -90,7 +95,7 @@ class Stage2:
     if step < self.restorer_steps:
       return 'restorer'
     turn = (step - self.restorer_steps) // self.alternate_steps
-    return 'encoder_lora' if turn % 2 == 0 else 'decoder_lora'
+    return self.lora_phases[turn % len(self.lora_phases)]
 
   def init(self, key: jax.Array) -> TrainState:
     """Returns a fresh state; everything new starts without effect."""

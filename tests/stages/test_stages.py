@@ -116,6 +116,13 @@ def test_stage2_phases(tiny_config):
   assert phases == ['restorer'] * 5 + (['encoder_lora'] * 10 + ['decoder_lora'] * 10) * 2
 
 
+def test_one_lora_phase_alone(tiny_config):
+  """An ablation of Table 5a: the other branch is never stepped."""
+  tiny_config.stage2.update({'restorer_steps': 1, 'lora_steps': 30, 'lora_phases': ('decoder_lora',)})
+  _, stage = make(tiny_config, 'stage2')
+  assert [stage.phase(step) for step in range(stage.total_steps)] == ['restorer'] + ['decoder_lora'] * 30
+
+
 PHASE_TRAINS = {
   'restorer': {'restorer'},
   'encoder_lora': {'encoder_lora'},
@@ -205,6 +212,8 @@ def test_export_of_stage2_is_a_whole_model(tiny_config, batch):
       'at scale 0.3 .* change stage1.crop_size or losses.equivariance_scales',
     ),
     ('stage2', 'stage2.fhf_path', 'none', "Unknown stage2.fhf_path 'none'"),
+    ('stage2', 'stage2.lora_phases', (), r"stage2.lora_phases must name some of .*'decoder_lora'\), got \(\)"),
+    ('stage2', 'stage2.lora_phases', ('fhf',), r"stage2.lora_phases must name some of .*got \('fhf',\)"),
     ('stage2', 'stage2.alternate_steps', 0, 'stage2.alternate_steps must be at least 1, got 0'),
     ('stage2', 'stage2.crop_size', 36, 'stage2.crop_size=36 must be a multiple of 8'),
     ('stage3', 'train.seed', 0, "Unknown stage 'stage3' in train.stages; known"),
