@@ -1,27 +1,36 @@
-"""Evaluation: a data set -> restored images -> a table of metrics and a picture to look at.
+"""Evaluation: data sets -> restored images -> metrics of every image, tables, and a report to look at.
 
-Each image is degraded by each task with a seed made of its name, quantised to 8 bits as a file would be, restored, and
-scored on the 8-bit result. Beside every score stand the degraded input's and VAE(clean)'s, the ceiling that the latent
-sets. Paired data sets bring their degraded images.
+Each clean image is degraded by each task with a seed made of its name, quantised to 8 bits as a file would be,
+restored, and scored on the 8-bit result under a protocol (`protocols`). Paired data sets bring their degraded images.
+Beside every score stand the degraded input's and VAE(clean)'s, the ceiling that the latent sets.
+
+The plan, one unit of work for each image, is the same on every process; process p of n takes the units p, p + n, ...,
+and the results are gathered and checked against the plan, so that no image is lost or counted twice. The devices of a
+process share the rows of each image. Process 0 writes.
 """
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Mapping, Sequence
+import collections
+import dataclasses
 import json
 import logging
 import pathlib
-from typing import Any, Iterator
-import zlib
+import time
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 from ml_collections import ConfigDict
-import numpy as np
 
 import lh_jax
+from lh_jax import exports
+from lh_jax import html_report
 from lh_jax import inference
-from lh_jax import metrics
+from lh_jax import judge as judge_lib
+from lh_jax import parallel
+from lh_jax import protocols
+from lh_jax import results
 from lh_jax.data import figures
 from lh_jax.data import image_files
 from lh_jax.data import pairs
@@ -30,128 +39,238 @@ from lh_jax.ops import degradations
 
 log = logging.getLogger(__name__)
 
-COLUMNS = ('input', 'restored', 'ceiling')
 
+def open_sets(config: ConfigDict) -> dict[str, sources.Source]:
+  """Checks the section `evaluate` and opens its data sets.
 
-def open_source(config: ConfigDict) -> sources.Source:
-  """Checks the section `evaluate` and opens its data set.
+  Returns:
+    The data sets by name; a single one is named after its source.
 
   Raises:
-    FileNotFoundError, ValueError: no such data set or task, or a value out of its range.
+    FileNotFoundError, ValueError: no such data set, task or protocol, or a value out of its range.
   """
   settings = config.evaluate
-  unknown = [task for task in settings.tasks if task not in degradations.TASKS]
+  unknown = [task for task in settings.tasks if task not in degradations.BENCHMARK]
   if unknown or not settings.tasks:
-    raise ValueError(f'evaluate.tasks must name some of {degradations.TASKS}, got {tuple(settings.tasks)}.')
+    raise ValueError(f'evaluate.tasks must name some of {degradations.BENCHMARK}, got {tuple(settings.tasks)}.')
   for name in ('alpha', 'severity'):
     if not 0.0 <= settings[name] <= 1.0:
       raise ValueError(f'evaluate.{name} must lie in [0, 1], got {settings[name]}.')
-  if settings.max_images < 0:
-    raise ValueError(f'evaluate.max_images must be at least 0 (all), got {settings.max_images}.')
-  painted = config.data.dead_leaves.to_dict()
-  return sources.build(settings.source, path=settings.path, split='test', tasks=tuple(settings.tasks), painted=painted)
+  for name in ('max_images', 'report_images'):
+    if settings[name] < 0:
+      raise ValueError(f'evaluate.{name} must be at least 0, got {settings[name]}.')
+  protocols.get(settings.protocol)
+  if settings.lpips not in protocols.LPIPS:
+    raise ValueError(f'evaluate.lpips must be one of {", ".join(protocols.LPIPS)}, got {settings.lpips!r}.')
+  parallel.make_space_mesh(settings.devices)
+  named = [(settings.source, settings.source, settings.path)]
+  if settings.sets:
+    named = [parse_set(text) for text in settings.sets]
+  twice = [name for name, count in collections.Counter(name for name, _, _ in named).items() if count > 1]
+  if twice:
+    raise ValueError(f'evaluate.sets has several data sets named {", ".join(twice)}: write NAME=SOURCE:PATH.')
+  common = {'split': settings.split, 'tasks': tuple(settings.tasks), 'painted': config.data.dead_leaves.to_dict()}
+  # Every image is read once.
+  return {name: sources.build(source, path=path, cache_gib=0.0, **common) for name, source, path in named}
+
+
+def parse_set(text: str) -> tuple[str, str, str]:
+  """Returns name, source and path of '[NAME=]SOURCE[:PATH]'; without a name, a set is called after its source."""
+  head, _, path = text.partition(':')
+  name, equals, source = head.partition('=')
+  return name, (source if equals else name), path
+
+
+def plan(sets: dict[str, sources.Source], tasks: Sequence[str], max_images: int) -> list[judge_lib.Unit]:
+  """Lists the work, which depends on names alone.
+
+  Args:
+    sets: the data sets.
+    tasks: what clean images are degraded with; those from the folder of one task with that task alone (a folder 'noise'
+      serves 'noise15', 'noise25' and 'noise50').
+    max_images: of each set and task, the first ones; 0 takes all.
+
+  Raises:
+    ValueError: an image is named twice, or there is no task for it.
+  """
+  units, counts = [], collections.Counter()
+  for name, source in sets.items():
+    seen = set()
+    for index, item in enumerate(source.items):
+      if item.name in seen:
+        raise ValueError(f'The data set {name} has two images named {item.name}.')
+      seen.add(item.name)
+      if item.degraded is not None:
+        own = (item.task or 'paired',)
+      else:
+        own = tuple(task for task in tasks if item.task in (None, task, pairs.without_level(task)))
+      if not own:
+        raise ValueError(f'The data set {name} has clean images for {item.task!r}, which evaluate.tasks does not name.')
+      wanted = tuple(task for task in own if not max_images or counts[name, task] < max_images)
+      counts.update((name, task) for task in wanted)
+      if wanted:
+        units.append(judge_lib.Unit(name, index, item.name, wanted))
+  return units
 
 
 def evaluate(config: ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]]:
-  """Evaluates the run in `workdir` and writes evaluation/{results.json, table.md, comparison.png} there.
+  """Evaluates the run in `workdir`.
+
+  Writes evaluation/{images.csv, results.json, table.md, comparison.png, report.html} there.
 
   Args:
     config: see configs/base.py, section evaluate.
     workdir: a work directory with an export.
 
   Returns:
-    One row per task: {'task', 'images', '<metric>_<column>'} for the columns input, restored and ceiling, averaged over
-    images.
+    One row for each set and task: {'set', 'task', 'images', '<metric>_<column>'} for the columns input, restored and
+    ceiling, averaged over images; on every process the same.
 
   Raises:
-    FileNotFoundError, ValueError: no export, or as `open_source`.
+    FileNotFoundError, ValueError: no export, or as `open_sets`, or a damaged image.
+    RuntimeError: another process has failed.
   """
   settings = config.evaluate
-  source = open_source(config)
-  restorer = inference.Restorer.from_pretrained(workdir, dtype=config.train.dtype)
-  scores: dict[str, list[dict[str, float]]] = {}
-  pictures: list[figures.Row] = []
-  for item in source:
-    ceiling = None
-    for task, degraded in degraded_versions(item, tuple(settings.tasks), settings.severity):
-      found = scores.setdefault(task, [])
-      if settings.max_images and len(found) == settings.max_images:
-        continue
-      ceiling = restorer.reconstruct(item['clean']) if ceiling is None else ceiling
-      restored = restorer.restore(degraded, alpha=settings.alpha)
-      if not found:
-        pictures.append(figures.Row(title=task, images=(degraded, restored, ceiling, item['clean'])))
-      images = dict(zip(COLUMNS, (degraded, restored, ceiling)))
-      score = {
-        f'{metric}_{column}': value
-        for column, image in images.items()
-        for metric, value in metrics.evaluate_pair(image, item['clean']).items()
-      }
-      found.append(score)
-      shown = (score[f'psnr_rgb_{column}'] for column in COLUMNS)
-      log.info('%s, %s: PSNR %.2f -> %.2f dB (ceiling %.2f)', item['name'], task, *shown)
-  rows = [
-    {'task': task, 'images': len(found)} | {name: float(np.mean([score[name] for score in found])) for name in found[0]}
-    for task, found in scores.items()
-  ]
-  folder = workdir / 'evaluation'
-  folder.mkdir(parents=True, exist_ok=True)
-  report = {
-    'lh_jax': lh_jax.__version__,
-    'alpha': settings.alpha,
-    'severity': settings.severity,
-    'data': settings.source,
-    'rows': rows,
-  }
-  (folder / 'results.json').write_text(json.dumps(report, indent=2) + '\n', encoding='utf-8')
-  (folder / 'table.md').write_text(table(rows), encoding='utf-8')
-  image_files.write_image(
-    folder / 'comparison.png', figures.grid(pictures, titles=('input', 'restored', 'VAE(clean)', 'clean'))
+  started = time.perf_counter()
+  sets = open_sets(config)
+  units = plan(sets, tuple(settings.tasks), settings.max_images)
+  protocol = protocols.get(settings.protocol)
+  lpips, missing = protocols.load_lpips(protocol, settings.lpips)
+  for name, reason in missing.items():
+    log.info('%s is %s.', name, reason)
+  restorer = inference.Restorer.from_pretrained(workdir, dtype=config.train.dtype, devices=settings.devices)
+  groups = len({(unit.set, task) for unit in units for task in unit.tasks})
+  worst = -(-settings.report_images // groups)  # of each
+  judge = judge_lib.Judge(
+    restorer,
+    protocol,
+    lpips,
+    alpha=settings.alpha,
+    severity=settings.severity,
+    worst=worst,
   )
-  print(table(rows))
-  log.info('Wrote %s.', folder)
+  shares = parallel.gather(judge.share(sets, units, jax.process_index(), jax.process_count()))
+  scores = judge_lib.merge(units, shares)
+  rows = results.by_task(scores)
+  if jax.process_index() == 0:
+    report = header(config, workdir, sets, protocol, missing) | {
+      'seconds': round(time.perf_counter() - started, 3),
+      'rows': rows,
+      'average': results.average(rows),
+    }
+    pictures = {key: images for share in shares for key, images in share.pictures.items()}
+    folder = workdir / 'evaluation'
+    write(folder, report, scores, protocol)
+    draw(folder, report, protocol, pictures, judge_lib.worst(shares, worst), len(scores))
+    log.info('Wrote %s.', folder)
   return rows
 
 
-def degraded_versions(
-  item: dict[str, Any], tasks: tuple[str, ...], severity: float
-) -> Iterator[tuple[str, np.ndarray]]:
-  """Yields (task, degraded uint8 image) of one item.
+def header(
+  config: ConfigDict,
+  workdir: pathlib.Path,
+  sets: Mapping[str, sources.Source],
+  protocol: protocols.Protocol,
+  missing: Mapping[str, str],
+) -> dict[str, Any]:
+  """Returns what a result was made with and of."""
+  weights = exports.find(workdir) / 'params.safetensors'
+  settings = config.evaluate
+  return {
+    'lh_jax': lh_jax.__version__,
+    'jax': jax.__version__,
+    'device': parallel.device_name(settings.devices),
+    'processes': jax.process_count(),
+    'protocol': dataclasses.asdict(protocol),
+    'not_computed': dict(missing),
+    'checkpoint': {'path': str(weights), 'sha256': results.file_hash(weights)},
+    'alpha': settings.alpha,
+    'severity': settings.severity,
+    'data': ', '.join(sets),
+    'sets': {name: listing(source) for name, source in sets.items()},
+    'config': json.loads(config.to_json_best_effort()),
+  }
 
-  A pair brings its own. A clean image is degraded by every task; where it comes from the folder of one task, by that
-  task alone (a folder 'noise' serves 'noise15', 'noise25' and 'noise50').
-  """
-  folder = item.get('task')
-  if 'degraded' in item:
-    yield folder or 'paired', item['degraded']
-    return
-  clean = jnp.asarray(item['clean'], jnp.float32) / 255.0
-  for task in tasks:
-    if folder in (None, task, pairs.without_level(task)):
-      # Named by file and task: the value of one pixel does not depend on what else is evaluated.
-      key = jax.random.key(zlib.crc32(f'{item["name"]}/{task}'.encode()))
-      yield task, image_files.to_uint8(np.asarray(_degrade(key, clean, jnp.float32(severity), task=task)))
 
-
-@functools.partial(jax.jit, static_argnames='task')
-def _degrade(key: jax.Array, clean: jax.Array, severity: jax.Array, *, task: str) -> jax.Array:
-  return degradations.degrade(key, clean, jnp.int32(0), severity, tasks=(task,))
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-  """Returns the rows as Markdown.
-
-  PSNR (dB) and SSIM on RGB, and whether the restored image is better than its input.
-  """
-  lines = [
-    '| task | PSNR input | restored | VAE(clean) | SSIM input | restored | VAE(clean) | PSNR gain |',
-    '|---|---|---|---|---|---|---|---|',
+def listing(source: sources.Source) -> dict[str, Any]:
+  """Returns how many images a data set has, and a hash that tells it from others without reading its pixels."""
+  entries = [
+    (item.name, item.height, item.width, *(path.stat().st_size for path in (item.clean, item.degraded) if path))
+    for item in source.items
   ]
-  for row in rows:
-    values = [f'{row[f"psnr_rgb_{column}"]:.2f}' for column in COLUMNS] + [
-      f'{row[f"ssim_rgb_{column}"]:.3f}' for column in COLUMNS
-    ]
-    gain = row['psnr_rgb_restored'] - row['psnr_rgb_input']
+  return {
+    'images': len(entries),
+    'sha256': results.list_hash(entries),
+    'sha256_of': 'name, height, width, bytes of the clean and, where there is one, of the degraded file; one line each',
+  }
+
+
+def write(
+  folder: pathlib.Path, report: dict[str, Any], scores: Sequence[dict[str, Any]], protocol: protocols.Protocol
+) -> None:
+  """Writes images.csv, results.json and table.md, and prints the table."""
+  values = [f'{metric}_{column}' for column in judge_lib.COLUMNS for metric in protocol.metrics]
+  results.write_csv(folder / 'images.csv', scores, ['set', 'task', 'name', 'height', 'width', *values])
+  results.write_json(folder / 'results.json', report)
+  text = results.markdown(*table(report['rows'], protocol)) + '\n' + note(report, protocol) + '\n'
+  results.write_text(folder / 'table.md', text)
+  print(text, end='')
+
+
+def draw(
+  folder: pathlib.Path,
+  report: dict[str, Any],
+  protocol: protocols.Protocol,
+  pictures: Mapping[tuple[str, str], Sequence[Any]],
+  cases: Sequence[html_report.Case],
+  count: int,
+) -> None:
+  """Writes comparison.png, of the first image of each row, and report.html, of the worst of all `count`."""
+  rows = report['rows']
+  shown = [figures.Row(title=results.label(row, rows), images=tuple(pictures[row['set'], row['task']])) for row in rows]
+  image_files.write_image(folder / 'comparison.png', figures.grid(shown, titles=judge_lib.VIEWS))
+  titles, lines = table(rows, protocol)
+  facts = {
+    'data': '; '.join(f'{name}: {found["images"]} images' for name, found in report['sets'].items()),
+    'alpha, severity': f'{report["alpha"]}, {report["severity"]}',
+    'model': f'{report["checkpoint"]["path"]}, SHA-256 {report["checkpoint"]["sha256"]}',
+    **html_report.provenance(report),
+  }
+  page = html_report.page(
+    title='Evaluation',
+    facts=facts,
+    header=titles,
+    lines=lines,
+    note=note(report, protocol),
+    cases=cases,
+    count=count,
+  )
+  results.write_text(folder / 'report.html', page)
+
+
+def table(rows: Sequence[dict[str, Any]], protocol: protocols.Protocol) -> tuple[list[str], list[list[str]]]:
+  """Returns the header and the lines of the table: one for each row and, where there are several, their average."""
+  titles = ['task', 'images', *(results.METRICS[metric][0] for metric in protocol.metrics), 'gain (dB)']
+
+  def line(name: str, images: str, row: Mapping[str, Any]) -> list[str]:
+    before, after = (row[f'{protocol.headline}_{column}'] for column in ('input', 'restored'))
+    gain = 0.0 if before == after else after - before
     verdict = f'{gain:+.2f}' if gain > 0 else f'{gain:+.2f} (no improvement)'
-    lines.append(f'| {row["task"]} | {" | ".join(values)} | {verdict} |')
-  return '\n'.join(lines) + '\n'
+    return [name, images, *judge_lib.cells(row, protocol.metrics), verdict]
+
+  lines = [line(results.label(row, rows), str(row['images']), row) for row in rows]
+  if len(rows) > 1:
+    lines.append(line('average', f'{len(rows)} rows', results.average(rows)))
+  return titles, lines
+
+
+def note(report: Mapping[str, Any], protocol: protocols.Protocol) -> str:
+  """Returns what a reader of the table must know, as one paragraph."""
+  rows = report['rows']
+  over = f'; the average is the plain mean of the rows {", ".join(report["average"]["over"])}' if len(rows) > 1 else ''
+  words = [
+    'Each cell: input → restored (VAE(clean), the ceiling that the latent sets).',
+    f'Means over images{over}. Gain is in {results.METRICS[protocol.headline][0]}.',
+    results.caveats(report),
+  ]
+  return ' '.join(words)

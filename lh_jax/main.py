@@ -40,7 +40,7 @@ def main(argv: list[str]) -> None:
   try:
     if MODE.value == 'train':
       if config.evaluate.after_training:
-        evaluate.open_source(config)  # Its mistakes must not wait until training has ended.
+        evaluate.open_sets(config)  # Its mistakes must not wait until training has ended.
       train.train(config, workdir)
     if MODE.value == 'evaluate' or (MODE.value == 'train' and config.evaluate.after_training):
       evaluate.evaluate(config, workdir)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 import pathlib
+import pickle
 import time
 from typing import Any, Callable
 
 import jax
+from jax.experimental import multihost_utils
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import numpy as np
@@ -174,6 +176,33 @@ def put(tree: Any, shardings: Any) -> Any:
     return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
 
   return jax.tree.map(place, tree, shardings)
+
+
+def gather(value: Any) -> list[Any]:
+  """Returns what every process has given, in the order of the processes, to all of them; it waits for all.
+
+  Args:
+    value: anything that can be pickled.
+  """
+  if jax.process_count() == 1:
+    return [value]
+  data = np.frombuffer(pickle.dumps(value), np.uint8)
+  sizes = multihost_utils.process_allgather(np.int32(data.size))
+  padded = np.zeros(sizes.max(), np.uint8)
+  padded[: data.size] = data
+  return [pickle.loads(row[:size].tobytes()) for row, size in zip(multihost_utils.process_allgather(padded), sizes)]
+
+
+def device_name(count: int) -> str:
+  """Returns the platform, and where it has one the kind, of this process's devices, such as '2 x gpu (NVIDIA H100)'.
+
+  Args:
+    count: how many are in use.
+  """
+  device = jax.local_devices()[0]
+  kind = device.device_kind
+  name = device.platform if kind.lower() == device.platform else f'{device.platform} ({kind})'
+  return name if count == 1 else f'{count} x {name}'
 
 
 def map_shards(fn: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:

@@ -77,15 +77,15 @@ def totals(records: Sequence[Record]) -> dict[str, int]:
   return {'files': len(records)} | {name: counts[name] for name in STATUSES} | {'not_reached': counts[None]}
 
 
-def check(path: Path) -> None:
+def check(path: Path, suffix: str = '.json') -> None:
   """Checks that a report can be written, by beginning one; makes its folder.
 
   Raises:
-    ValueError: its name does not end in .json, so that it might be a photograph's.
+    ValueError: its name does not end in `suffix`, so that it might be a photograph's.
     OSError: it cannot be written.
   """
-  if path.suffix.lower() != '.json':
-    raise ValueError(f'The report {path} must have a name that ends in .json.')
+  if path.suffix.lower() != suffix:
+    raise ValueError(f'The report {path} must have a name that ends in {suffix}.')
   if path.is_dir():
     raise IsADirectoryError(f'The report {path} is a folder: name a file.')
   try:

@@ -56,6 +56,9 @@ def restore(
   if options.report is not None:
     reports.check(options.report)
   records = [reports.Record(job.source, job.target, list(job.notes)) for job in jobs]
+  for record, job in zip(records, jobs):
+    if job.error:
+      record.fail(OSError(job.error))
   header: dict[str, Any] = {
     'lh_jax': lh_jax.__version__,
     'jax': importlib.metadata.version('jax'),
@@ -122,17 +125,14 @@ def _device(options: options_lib.Options) -> dict[str, str]:
   import numpy as np
 
   from lh_jax import inference
+  from lh_jax import parallel
 
-  device = jax.local_devices()[0]
-  if device.platform == 'cpu' and 'JAX_PLATFORMS' not in os.environ and gpu_is_present():
+  if jax.default_backend() == 'cpu' and 'JAX_PLATFORMS' not in os.environ and gpu_is_present():
     log.warning(
       'WARNING: there is an NVIDIA GPU, but JAX runs on the CPU; pip install "lh_jax[cuda12]" lets it run there.'
     )
-  name = (
-    device.platform if device.device_kind.lower() == device.platform else f'{device.platform} ({device.device_kind})'
-  )
   return {
-    'device': name if options.devices == 1 else f'{options.devices} x {name}',
+    'device': parallel.device_name(options.devices),
     'dtype': np.dtype(inference.activation_dtype(options.dtype)).name,
   }
 

@@ -119,3 +119,9 @@ def test_space_splits_rows():
 def test_space_mesh_that_does_not_fit(count):
   with pytest.raises(ValueError, match=f'devices must lie between 1 and 8, the devices of this process; got {count}'):
     parallel.make_space_mesh(count)
+
+
+def test_gather_and_device_name_of_one_process():
+  """Of several: tests/test_evaluate_processes.py."""
+  assert parallel.gather({'a': 1}) == [{'a': 1}]
+  assert parallel.device_name(1) == 'cpu' and parallel.device_name(8) == '8 x cpu'
