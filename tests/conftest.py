@@ -24,6 +24,7 @@ import numpy as np
 import pytest
 
 from lh_jax import networks as networks_lib
+from lh_jax import planning
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -43,6 +44,14 @@ def free_compiled_programs():
   """Keeps memory flat: the persistent cache gives back what another module needs again."""
   yield
   jax.clear_caches()
+
+
+@pytest.fixture(scope='module')
+def windows_of_any_size():
+  """Lets images of a few cells have tiles."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(planning, 'MIN_CELLS', 1)
+    yield
 
 
 def tiny_config():

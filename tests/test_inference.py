@@ -48,7 +48,8 @@ def test_padding_does_not_change_an_image_that_needs_none(restorer):
   image = np.random.default_rng(0).integers(0, 65536, (16, 16, 3)).astype(np.uint16)
   as_float = (image / 65535).astype(np.float32)
   expected = np.clip(restorer.restore(as_float), 0, 1) * 65535
-  assert np.abs(restorer.restore(image).astype(np.float64) - expected).max() <= 0.51
+  # Half a level by rounding, and what float32 makes of the two ways to divide by 65535.
+  assert np.abs(restorer.restore(image).astype(np.float64) - expected).max() <= 0.5 + 1e-6 * 65535
 
 
 def test_alpha_changes_the_result_without_compiling_again(restorer):

@@ -21,6 +21,8 @@ from lh_jax import windows
 
 from tests.conftest import ROOT, tiny_config, tiny_model
 
+pytestmark = pytest.mark.usefixtures('windows_of_any_size')
+
 TILED, SMALL = (201, 136), (9, 17)  # (width, height); the small one is smaller than a tile
 TILES = (60, 1)
 
@@ -256,7 +258,7 @@ def test_what_cannot_be_saved(restorer, tmp_path):
       save_portable.save(path, programs, [TILED], **options)
   with pytest.raises(ValueError, match='needs at least one image size'):
     save_portable.save(path, programs, [])
-  group = inference.Restorer(*tiny_model(vae={'norm': 'group'}))._programs
+  group = inference.Restorer(*tiny_model(vae={'norm': 'group'})).programs
   with pytest.raises(ValueError, match='takes statistics over the whole image .* with --tile full'):
     save_portable.save(path, group, [TILED], tile=[40])
   assert not path.exists()

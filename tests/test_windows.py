@@ -11,18 +11,12 @@ import numpy as np
 import pytest
 
 from lh_jax import inference
-from lh_jax import planning
 from lh_jax import windows
 
 from tests.conftest import tiny_model
 
 
-@pytest.fixture(scope='module', autouse=True)
-def windows_of_any_size():
-  """So that small images have tiles."""
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(planning, 'MIN_CELLS', 1)
-    yield
+pytestmark = pytest.mark.usefixtures('windows_of_any_size')
 
 
 @pytest.fixture(scope='module')
