@@ -106,8 +106,9 @@ def real_data(options: argparse.Namespace, tasks: Sequence[str]) -> dict[str, st
   missing = [name for name, folder in folders.items() if folder is None]
   if options.data is None or missing:
     raise FileNotFoundError(
-      f'--scale=paper needs the data sets {", ".join(str(root / name) for name in missing or folders)}: name the folder '
-      'that holds them in --data. `python -m lh_jax.data check DIR --dataset NAME` says where to get a set, and checks it.'
+      f'--scale=paper needs the data sets {", ".join(str(root / name) for name in missing or folders)}: name the '
+      'folder that holds them in --data. `python -m lh_jax.data check DIR --dataset NAME` says where to get one, and '
+      'checks it.'
     )
   # One set is named by its own folder, several by the one above.
   return {'source': '+'.join(folders), 'path': str(root if len(folders) > 1 else folders[sets[0].name])}

@@ -1,0 +1,141 @@
+"""Runs every experiment of the paper, one process each, and writes the section "Paper" of README.md.
+
+  python experiments/run_all.py --scale=smoke
+  python experiments/run_all.py --scale=smoke --only table1 table2 --overwrite
+  python experiments/run_all.py --readme                                        # only the section, from the results
+
+Other options go to every experiment (see runs.py). One that fails does not stop the others; one that has a result of
+this scale and seed is skipped unless --overwrite. Trained variants are shared and kept, so that a second run is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+import time
+from typing import Any, Mapping
+
+import records
+import scales
+
+# Runnable: the items of the paper it makes. Those that train what others share come first.
+EXPERIMENTS = {
+  'table1': 'Table 1',
+  'table4': 'Table 4, Supp. Table 4',
+  'table5b': 'Table 5b',
+  'table5d': 'Table 5d',
+  'table5a': 'Table 5a',
+  'table5c': 'Table 5c',
+  'table2': 'Table 2',
+  'supp_table1': 'Supp. Table 1',
+  'supp_table2': 'Supp. Table 2',
+  'supp_table5': 'Supp. Table 5',
+  'fig2_latents': 'Fig. 2a to 2c',
+  'fig2_finetuning': 'Fig. 2d, 2e',
+  'supp_fig4': 'Supp. Fig. 4',
+  'supp_fig5': 'Supp. Fig. 5',
+  'supp_fig6': 'Supp. Fig. 6',
+  'supp_fig7': 'Supp. Fig. 7',
+  'user_study': 'Supp. Fig. 3',
+}
+README = records.HERE / 'README.md'
+MARKS = ('<!-- paper: written by run_all.py -->', '<!-- end of paper -->')
+
+
+def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
+  """Returns our options, and those that go to the experiments."""
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('--only', nargs='+', choices=tuple(EXPERIMENTS), default=tuple(EXPERIMENTS), metavar='NAME')
+  parser.add_argument('--overwrite', action='store_true', help='run again what has a result')
+  parser.add_argument('--readme', action='store_true', help='run nothing, write the section of README.md')
+  parser.add_argument('--scale', default='smoke')
+  parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument('-o', '--output', type=pathlib.Path, default=records.HERE / 'results')
+  return parser.parse_known_args(arguments)
+
+
+def result(folder: pathlib.Path, name: str) -> dict[str, Any] | None:
+  """Returns what an experiment has written, or None."""
+  path = folder / f'{name}.json'
+  return json.loads(path.read_text(encoding='utf-8')) if path.is_file() else None
+
+
+def run(name: str, options: argparse.Namespace, others: list[str]) -> str:
+  """Runs one experiment, unless it has a result; returns what became of it."""
+  found = result(options.output, name)
+  if found and not options.overwrite:
+    provenance = found['provenance']
+    if (provenance['scale'], provenance['seed']) == (options.scale, options.seed):
+      return 'skipped: it has a result'
+  given = [f'--scale={options.scale}', f'--seed={options.seed}', '-o', str(options.output)]
+  print(f'== {name} ({EXPERIMENTS[name]})', flush=True)
+  started = time.perf_counter()
+  code = subprocess.run([sys.executable, str(records.HERE / f'{name}.py'), *given, *others], check=False).returncode
+  return f'{"done" if not code else f"failed with exit code {code}"} in {time.perf_counter() - started:.0f} s'
+
+
+def row(name: str, items: str, found: Mapping[str, Any] | None, folder: pathlib.Path) -> str:
+  """Returns an experiment's row of README.md."""
+  if found is None:
+    return f'| `{name}.py` | {items} | not run | | | | | |'
+  provenance, trends = found['provenance'], found.get('trends', ())
+  summary = found.get('summary', {})
+  judged = [trend['holds'] for trend in trends if trend['holds'] is not None]
+  verdict = f'{sum(judged)} of {len(judged)}' if judged else ''
+  pictures = [path.name for path in sorted(folder.glob(f'{name}.*')) if path.suffix in ('.png', '.jpg')]
+  cells = [
+    f'`{name}.py`',
+    items,
+    f'ran at scale {provenance["scale"]} on {provenance["device"]}',
+    *(summary.get(column, '') for column in ('paper', 'ours')),
+    verdict,
+    summary.get('why', ''),
+    ' '.join(f'[{file}]({folder.name}/{file})' for file in (f'{name}.json', *pictures)),
+  ]
+  return f'| {" | ".join(cell.replace("|", "/").replace(chr(10), " ") for cell in cells)} |'
+
+
+def section(folder: pathlib.Path) -> str:
+  """Returns the table of all experiments, from their results."""
+  used = {found['provenance']['scale'] for name in EXPERIMENTS if (found := result(folder, name))}
+  lines = [f'Scale {scale}: {scales.describe(scale)}.\n' for scale in scales.SCALES if scale in used | {'paper'}]
+  lines += [
+    '| runnable | item | status | paper | ours | trends as in the paper | why they differ | result |',
+    '|---|---|---|---|---|---|---|---|',
+  ]
+  return '\n'.join(lines + [row(name, items, result(folder, name), folder) for name, items in EXPERIMENTS.items()])
+
+
+def write_section(readme: pathlib.Path, folder: pathlib.Path) -> None:
+  """Puts the table between the marks of README.md.
+
+  Raises:
+    ValueError: the marks are not there.
+  """
+  text = readme.read_text(encoding='utf-8')
+  if any(text.count(mark) != 1 for mark in MARKS):
+    raise ValueError(f'{readme} must have the lines {MARKS[0]!r} and {MARKS[1]!r} once each, around the table.')
+  before, _, rest = text.partition(MARKS[0])
+  after = rest.partition(MARKS[1])[2]
+  readme.write_text(f'{before}{MARKS[0]}\n{section(folder)}\n{MARKS[1]}{after}', encoding='utf-8')
+
+
+def main(arguments: list[str] | None = None) -> None:
+  """Runs what is asked for, prints what became of it, and exits with 1 where something failed."""
+  options, others = parse(arguments)
+  outcomes = (
+    {} if options.readme else {name: run(name, options, others) for name in EXPERIMENTS if name in options.only}
+  )
+  if options.output.resolve() == (records.HERE / 'results').resolve():
+    write_section(README, options.output)
+  for name, outcome in outcomes.items():
+    print(f'{name:16} {outcome}')
+  if any(outcome.startswith('failed') for outcome in outcomes.values()):
+    sys.exit(1)
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,124 @@
+"""What the tables share: our numbers beside the paper's, the trends read off them, and their picture.
+
+Contract: measured rows are those of `runs.evaluate`. The headline is PSNR and SSIM on luma, the protocol of the paper's
+benchmark; LPIPS stands only where its weights are converted.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, Mapping, Sequence
+
+from matplotlib.figure import Figure
+import numpy as np
+
+from lh_jax.data import pairs
+import scales
+
+METRICS = {'psnr': 'psnr_y', 'ssim': 'ssim_y', 'lpips': 'lpips_alex'}
+LESS_IS_BETTER = ('lpips',)
+
+
+def of_method(rows: Sequence[Mapping[str, Any]], method: str = 'Ours') -> dict[str, Mapping[str, Any]]:
+  """Returns a method's published rows by task; the levels of noise share one where the paper tells their mean."""
+  return {row['task']: row for row in rows if row['method'] == method}
+
+
+def beside(measured: Sequence[Mapping[str, Any]], paper: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+  """Returns one row per task: the paper's value of each metric, and ours of input, restored image and VAE(clean).
+
+  Where the paper tells the mean over the levels of noise, every level stands beside that mean.
+  """
+  rows = []
+  for row in measured:
+    told = paper.get(row['task']) or paper.get(pairs.without_level(row['task'])) or {}
+    found = {'task': row['task']}
+    for metric, name in METRICS.items():
+      values = {'paper': told.get(metric)} | {
+        column: row.get(f'{name}_{column}') for column in ('input', 'restored', 'ceiling')
+      }
+      found |= {f'{metric} {column}': value for column, value in values.items()}
+    rows.append(found)
+  empty = {name for name in rows[0] if all(row[name] is None for row in rows)}
+  return [{name: value for name, value in row.items() if name not in empty} for row in rows]
+
+
+def trend(claim: str, better: float | None, worse: float | None, *, less: bool = False) -> dict[str, Any]:
+  """A claim of the paper, and whether our numbers agree.
+
+  Args:
+    claim: in words.
+    better: what should be the better number; None where it could not be computed.
+    worse: what should be the worse one.
+    less: less is better.
+
+  Returns:
+    'claim', 'values' and 'holds', None where it cannot be told.
+  """
+  known = better is not None and worse is not None
+  return {
+    'claim': claim,
+    'values': [better, worse],
+    'holds': bool(better < worse if less else better > worse) if known else None,
+  }
+
+
+def improvements(measured: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+  """The least that a table claims: on every task, the restored images are better than their inputs."""
+  return [
+    trend(f'{row["task"]}: the restored images have a higher PSNR than their inputs', row[first], row[second])
+    for row in measured
+    for first, second in [('psnr_y_restored', 'psnr_y_input')]
+  ]
+
+
+def why(options: argparse.Namespace, trends: Sequence[Mapping[str, Any]]) -> str:
+  """Returns why our numbers are not the paper's, for people."""
+  failed = sum(trend['holds'] is False for trend in trends)
+  if options.scale == 'paper':
+    return f'{failed} trends not as in the paper' if failed else ''
+  steps = f'{scales.SCALES[options.scale]["stage2.restorer_steps"]} steps of the restorer in place of '
+  text = f'{steps}{scales.PAPER["stage2.restorer_steps"]}, small crops of few photographs, synthetic degradations'
+  return f'{failed} of {len(trends)} trends not reproduced at this scale: {text}' if failed else text
+
+
+def headline(row: Mapping[str, Any], column: str = 'restored') -> str:
+  """Returns PSNR, SSIM and LPIPS of a measured row as short text."""
+  return number_line(*(row.get(f'{name}_{column}') for name in METRICS.values()))
+
+
+def number_line(psnr: float | None, ssim: float | None = None, lpips: float | None = None) -> str:
+  """Returns 'PSNR / SSIM / LPIPS' as short text; a dash where one is missing."""
+  texts = ['-' if value is None else f'{value:.{digits}f}' for value, digits in ((psnr, 2), (ssim, 3), (lpips, 3))]
+  return ' / '.join(texts)
+
+
+def listing(values: Mapping[str, float | None]) -> str:
+  """Returns 'name value, ...' as short text."""
+  return ', '.join(f'{name} {number_line(value)}' for name, value in values.items())
+
+
+def bars(rows: Sequence[Mapping[str, Any]], series: Sequence[str], *, label: str, axis: str) -> Figure:
+  """A picture of rows of `beside`, or of any rows with numbers.
+
+  Args:
+    rows: one group of bars each.
+    series: the names of their numbers.
+    label: the name of their text.
+    axis: what the numbers are.
+  """
+  figure = Figure(figsize=(max(5, 1.2 * len(rows)), 3.2), layout='constrained')
+  axes = figure.subplots()
+  places, width = np.arange(len(rows)), 0.8 / len(series)
+  for index, name in enumerate(series):
+    values = [row.get(name) for row in rows]
+    heights = [np.nan if value is None or not np.isfinite(value) else value for value in values]
+    if not np.all(np.isnan(heights)):
+      axes.bar(places + (index - (len(series) - 1) / 2) * width, heights, width, label=name)
+  axes.set_xticks(places, [str(row[label]) for row in rows], rotation=20, ha='right', fontsize=8)
+  axes.set_ylabel(axis)
+  axes.legend(fontsize=7)
+  return figure
+
+
+PSNR_BARS = ('psnr paper', 'psnr input', 'psnr restored', 'psnr ceiling')
