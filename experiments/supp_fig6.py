@@ -1,4 +1,4 @@
-"""Supp. Fig. 6: reconstruction by the VAE when the top DCT frequencies of its latent are cut off, with and without L_Eqv.
+"""Supp. Fig. 6: reconstruction by the VAE when the top DCT frequencies of its latent are cut, with and without L_Eqv.
 
     python experiments/supp_fig6.py --scale=smoke
 
