@@ -14,10 +14,11 @@ _TEXT = 18
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """One row of a grid: a title, and (H, W, 3) uint8 images of one size."""
+  """One row of a grid: a title, (H, W, 3) uint8 images of one size, and a line to write below them."""
 
   title: str
   images: tuple[np.ndarray, ...]
+  note: str = ''
 
 
 def grid(rows: Sequence[Row], *, titles: Sequence[str]) -> np.ndarray:
@@ -37,7 +38,7 @@ def grid(rows: Sequence[Row], *, titles: Sequence[str]) -> np.ndarray:
     raise ValueError(f'A grid needs rows of {len(titles)} images each, got {[len(row.images) for row in rows]}.')
   columns = len(titles)
   cell_width = max(image.shape[1] for row in rows for image in row.images) + _GAP
-  heights = [max(image.shape[0] for image in row.images) + _TEXT + _GAP for row in rows]
+  heights = [max(image.shape[0] for image in row.images) + _TEXT * (2 if row.note else 1) + _GAP for row in rows]
   sheet = Image.new('RGB', (columns * cell_width + _GAP, sum(heights) + _GAP), 'white')
   draw = ImageDraw.Draw(sheet)
   font = ImageFont.load_default(size=14)
@@ -47,5 +48,6 @@ def grid(rows: Sequence[Row], *, titles: Sequence[str]) -> np.ndarray:
       left = _GAP + column * cell_width
       draw.text((left, top), f'{row.title}: {title}', fill='black', font=font)
       sheet.paste(Image.fromarray(image), (left, top + _TEXT))
+    draw.text((_GAP, top + height - _TEXT - _GAP), row.note, fill='black', font=font)
     top += height
   return np.asarray(sheet)

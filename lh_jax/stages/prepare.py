@@ -34,9 +34,9 @@ def make(
   Raises:
     ValueError: an unknown task, or severities outside [0, 1].
   """
-  unknown = [task for task in tasks if task not in degradations.TASKS]
+  unknown = [task for task in tasks if task not in degradations.BENCHMARK]
   if unknown:
-    raise ValueError(f'Unknown data.tasks {unknown}; known: {degradations.TASKS}.')
+    raise ValueError(f'Unknown data.tasks {unknown}; known: {degradations.BENCHMARK}.')
   low, high = severity
   if not 0.0 <= low <= high <= 1.0:
     raise ValueError(f'data.severity must be a range within [0, 1], got {severity}.')

@@ -9,9 +9,11 @@ import pytest
 
 from lh_jax.data import sources
 from lh_jax.ops import degradations
+from lh_jax.ops import weather
 
 TASKS = degradations.TASKS
-ALL = (*TASKS, 'identity')
+BENCHMARK = degradations.BENCHMARK
+ALL = (*BENCHMARK, 'identity')
 ONE = jnp.float32(1.0)
 
 
@@ -34,7 +36,21 @@ def test_names_are_the_papers_tasks_in_order():
   assert TASKS == ('low_light', 'haze', 'blur', 'rain', 'snow', 'noise15', 'noise25', 'noise50')
 
 
-@pytest.mark.parametrize('task', TASKS)
+def test_the_benchmark_adds_what_the_paper_tests_on_unseen():
+  assert BENCHMARK == (*TASKS, 'moire', 'low_light+noise25', 'haze+low_light', 'noise25+blur')
+  assert set(degradations.DEGRADATIONS) == set(ALL)
+
+
+def test_the_strength_of_every_task_is_told():
+  assert tuple(degradations.STRENGTHS) == BENCHMARK
+  for task, density in (
+    ('rain', [row[2] for row in weather.RAIN_LAYERS]),
+    ('snow', [r[1] for r in weather.SNOW_LAYERS]),
+  ):
+    assert degradations.STRENGTHS[task].startswith(f'{sum(density):g} ')
+
+
+@pytest.mark.parametrize('task', BENCHMARK)
 def test_range_type_and_determinism(task, photograph):
   degrade = _jitted(task)
   first, again, other = (degrade(jax.random.key(k), photograph, ONE) for k in (0, 0, 1))
@@ -44,7 +60,7 @@ def test_range_type_and_determinism(task, photograph):
   assert np.abs(first - other).max() > 0.01
 
 
-@pytest.mark.parametrize('task', [task for task in TASKS if not task.startswith('noise')])
+@pytest.mark.parametrize('task', [task for task in BENCHMARK if 'noise' not in task])
 @pytest.mark.parametrize('seed', range(3))
 def test_severity_is_monotone_from_nothing_to_plenty(task, seed, photograph):
   key = jax.random.key(seed)
@@ -64,7 +80,7 @@ def test_tiny_and_odd_sizes(task, size):
   assert 0.0 <= degraded.min() and degraded.max() <= 1.0
 
 
-@pytest.mark.parametrize('task', TASKS)
+@pytest.mark.parametrize('task', [*TASKS, 'moire'])
 def test_jit_is_no_jit(task, photograph):
   key, severity = jax.random.key(2), jnp.float32(0.7)
   plain = degradations.DEGRADATIONS[task](key, photograph, severity)
@@ -77,6 +93,14 @@ def test_noise_has_its_level_at_any_severity(task, level, severity):
   grey = jnp.full((64, 64, 3), 0.5)
   difference = _jitted(task)(jax.random.key(0), grey, jnp.float32(severity)) - grey
   np.testing.assert_allclose(difference.std() * 255, level, rtol=0.03)
+
+
+@pytest.mark.parametrize('task', degradations.COMPOSITES)
+def test_composites_are_their_parts_one_after_the_other(task, photograph):
+  key, image = jax.random.key(4), photograph
+  for place, part in enumerate({'noise25+blur': ('blur', 'noise25')}.get(task, tuple(task.split('+')))):
+    image = _jitted(part)(jax.random.fold_in(key, place), image, jnp.float32(0.6))
+  np.testing.assert_allclose(_jitted(task)(key, photograph, jnp.float32(0.6)), image, atol=1e-4)
 
 
 def test_low_light_is_dark_and_noisier_in_relation():
@@ -113,7 +137,10 @@ def test_a_batch_is_its_samples(photograph):
 @pytest.mark.parametrize(
   ('tasks', 'message'),
   [
-    (('haze', 'fog', 'hail'), r'unknown degradation\(s\) fog, hail; known: low_light, haze, .*noise50, identity'),
+    (
+      ('haze', 'fog', 'hail'),
+      r'unknown degradation\(s\) fog, hail; known: low_light, haze, .*noise50, moire, .*, identity',
+    ),
     ((), 'no degradation is named; known: low_light'),
   ],
 )
