@@ -126,4 +126,4 @@ def contact_sheet(
     degraded = (synthesise(clean, name=name, task=task, severity=s, seed=seed) for s in SHEET_SEVERITIES)
     images = tuple(np.ascontiguousarray(crop(image, SHEET_CELL)) for image in (clean, *degraded))
     rows.append(figures.Row(title=task, images=images, note=f'Severity 1: {degradations.STRENGTHS[task]}.'))
-  return figures.grid(rows, titles=('clean', *(f'severity {s:g}' for s in SHEET_SEVERITIES)))
+  return figures.grid(rows, titles=('clean', *(f'at {s:g}' for s in SHEET_SEVERITIES)))
