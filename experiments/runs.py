@@ -22,8 +22,9 @@ import hashlib
 import json
 import pathlib
 import runpy
+import sys
 import time
-from typing import Any, Iterator, Mapping, Sequence
+from typing import Any, Callable, Iterator, Mapping, Sequence
 
 from ml_collections import ConfigDict
 import numpy as np
@@ -66,6 +67,14 @@ def parser(doc: str) -> argparse.ArgumentParser:
   add('--seed', type=int, default=0, help='of training, synthesis and everything drawn')
   found.set_defaults(started=time.perf_counter(), variants={})
   return found
+
+
+def run(main: Callable[[], None]) -> None:
+  """Runs an experiment; a mistake in what it was given ends with one line and exit code 1."""
+  try:
+    main()
+  except (ValueError, OSError, logs.TrainingDivergedError) as error:
+    sys.exit(f'{pathlib.Path(sys.argv[0]).name}: {error}')
 
 
 def config(variant: str, options: argparse.Namespace) -> ConfigDict:

@@ -55,4 +55,4 @@ def found(root: pathlib.Path | None, dataset: datasets.Dataset, split: str) -> i
 
 
 if __name__ == '__main__':
-  main()
+  runs.run(main)

@@ -68,4 +68,4 @@ def status(name: str | None) -> str:
 
 
 if __name__ == '__main__':
-  main()
+  runs.run(main)

@@ -44,4 +44,4 @@ def settings_table(options, name: str, *, variant: str, item: str, tasks: tuple[
 
 
 if __name__ == '__main__':
-  main()
+  runs.run(main)

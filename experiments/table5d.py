@@ -57,4 +57,4 @@ def picture(rows: list[dict]) -> Figure:
 
 
 if __name__ == '__main__':
-  main()
+  runs.run(main)

@@ -137,6 +137,14 @@ def test_paper_scale_names_the_missing_data(tmp_path):
   assert 'uhd_haze' not in str(error.value) and 'uhd_blur' in str(error.value)
 
 
+def test_mistakes_end_with_one_line(tmp_path):
+  def main():
+    runs.train('full', parse(tmp_path, '--scale=paper'))
+
+  with pytest.raises(SystemExit, match='--scale=paper needs the data sets'):
+    runs.run(main)
+
+
 def test_real_pairs_and_composites_on_them(tmp_path):
   """A mixture keeps the real first degradation and adds the second one; noise is drawn on clean images."""
   rng = np.random.default_rng(0)
@@ -200,6 +208,20 @@ def test_foundation_models_that_cannot_run_say_why(tmp_path, monkeypatch):
 def test_trend():
   assert tables.trend('more', 2.0, 1.0)['holds'] and not tables.trend('less', 2.0, 1.0, less=True)['holds']
   assert tables.trend('unknown', None, 1.0)['holds'] is None
+
+
+def test_reasons_count_what_was_judged_and_what_cannot_be(tmp_path):
+  rows = [
+    {'task': task, 'psnr_y_input': given, 'psnr_y_restored': 20.0, 'psnr_y_ceiling': 25.0}
+    for task, given in (('haze', 15.0), ('noise50', 21.0), ('blur', 29.0))
+  ]
+  trends = [*tables.improvements(rows), tables.trend('LPIPS', None, 1.0)]
+  assert [trend['holds'] for trend in trends] == [True, False, False, None]
+  why = tables.why(parse(tmp_path), trends)
+  assert '2 of 3 trends not reproduced' in why and 'in 1 the input is above VAE(clean)' in why
+  assert '2 steps in place of 24000' in why
+  assert tables.why(parse(tmp_path, '--scale=paper'), trends[:1]) == ''
+  assert tables.listing({'a': 1.0, 'b': None}) == 'a 1.00, b -'
 
 
 def test_infinite_numbers_and_pictures(tmp_path):
