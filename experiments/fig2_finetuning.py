@@ -177,4 +177,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-  main()
+  runs.run(main)

@@ -24,7 +24,7 @@ from lh_jax.data import image_files
 import scales
 
 HERE = pathlib.Path(__file__).resolve().parent
-VERDICTS = {True: 'as in the paper', False: 'not reproduced at this scale', None: 'cannot be told'}
+VERDICTS = {True: 'came out', False: 'not reproduced at this scale', None: 'cannot be told'}
 PICTURE_BYTES = 200_000
 log = logging.getLogger('lh_jax')
 
@@ -79,7 +79,7 @@ def write(
     'not_computed': dict(not_computed),
     # Each with a hash of its configuration.
     'variants': options.variants,
-    'training': scales.describe(options.scale),
+    'training': scales.describe(options.scale) if options.variants else None,
     'seconds': round(time.perf_counter() - options.started, 1),
   }
   text = json.dumps(_finite({**result, 'provenance': provenance}), indent=1, allow_nan=False) + '\n'

@@ -5,7 +5,7 @@
   python experiments/run_all.py --readme                                        # only the section, from the results
 
 Other options go to every experiment (see runs.py). One that fails does not stop the others; one that has a result of
-this scale and seed is skipped unless --overwrite. Trained variants are shared and kept, so that a second run is quick.
+this version, scale and seed is skipped unless there are such options, or --overwrite. Trained variants are shared and kept, so that a second run is quick.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import sys
 import time
 from typing import Any, Mapping
 
+import lh_jax
 import records
 import scales
 
@@ -66,9 +67,11 @@ def result(folder: pathlib.Path, name: str) -> dict[str, Any] | None:
 def run(name: str, options: argparse.Namespace, others: list[str]) -> str:
   """Runs one experiment, unless it has a result; returns what became of it."""
   found = result(options.output, name)
-  if found and not options.overwrite:
+  # Other options, such as --photos, may give another result.
+  if found and not others and not options.overwrite:
     provenance = found['provenance']
-    if (provenance['scale'], provenance['seed']) == (options.scale, options.seed):
+    wanted = {'scale': options.scale, 'seed': options.seed, 'lh_jax': lh_jax.__version__}
+    if wanted.items() <= provenance.items() and provenance['images'] != 'photographs':
       return 'skipped: it has a result'
   given = [f'--scale={options.scale}', f'--seed={options.seed}', '-o', str(options.output)]
   print(f'== {name} ({EXPERIMENTS[name]})', flush=True)
@@ -103,7 +106,7 @@ def section(folder: pathlib.Path) -> str:
   used = {found['provenance']['scale'] for name in EXPERIMENTS if (found := result(folder, name))}
   lines = [f'Scale {scale}: {scales.describe(scale)}.\n' for scale in scales.SCALES if scale in used | {'paper'}]
   lines += [
-    '| runnable | item | status | paper | ours | trends as in the paper | why they differ | result |',
+    '| runnable | item | status | paper | ours | trends that came out | why they differ | result |',
     '|---|---|---|---|---|---|---|---|',
   ]
   return '\n'.join(lines + [row(name, items, result(folder, name), folder) for name, items in EXPERIMENTS.items()])

@@ -174,8 +174,10 @@ def stage1(variant: str, options: argparse.Namespace) -> pathlib.Path:
   logs.to_console()
   parallel.enable_compilation_cache()
   first = _stage1(config(variant, options))
-  workdir = options.runs / options.scale / f'stage1-{_digest(first)}'
+  digest = _digest(first)
+  workdir = options.runs / options.scale / f'stage1-{digest}'
   _train(first, workdir)
+  options.variants.setdefault(f'{variant}, stage 1', digest)
   return workdir
 
 
@@ -229,8 +231,8 @@ def restorer(workdir: pathlib.Path) -> lh_jax.Restorer:
 def test_images(options: argparse.Namespace) -> list[tuple[str, np.ndarray]]:
   """Returns (name, clean uint8 image) of what no run has trained on.
 
-  At paper scale, the clean images of the first task; otherwise the middles of the held-out photographs, or two parts of
-  the one that scikit-image's are held out of.
+  At paper scale, the clean images of the first task; otherwise the middles of the held-out photographs, or parts, which
+  overlap, of the one of scikit-image's that is held out.
   """
   if options.scale == 'paper':
     return [(item['name'], item['clean']) for item in _real_tests(options, TASKS[0])]
@@ -320,4 +322,4 @@ def evaluate(
 
 def write(options: argparse.Namespace, name: str, result: Mapping[str, Any], figure: Any = None) -> None:
   """Writes what an experiment found; as `records.write`."""
-  records.write(options, name, result, figure, not_computed=_lpips()[1])
+  records.write(options, name, {'severity': SEVERITY, **result}, figure, not_computed=_lpips()[1])

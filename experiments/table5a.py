@@ -4,7 +4,7 @@
   python experiments/table5a.py --scale=paper --data=DATA
 
 Variants of configs/ablations.py, average over the columns of Table 1. Paper's claim: each part raises PSNR and SSIM and
-lowers LPIPS; L_Inv matters most (24.28 dB without it, 29.77 with everything). "w/o LoRA fine-tuning" is read here as:
+lowers LPIPS (PSNR and LPIPS are judged); L_Inv matters most (24.28 dB without it, 29.77 with everything). "w/o LoRA fine-tuning" is read here as:
 no second half of stage 2. It may also mean fine-tuning of all weights in place of LoRA, which is not run.
 """
 

@@ -136,6 +136,9 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]]:
   units = plan(sets, tuple(settings.tasks), settings.max_images)
   protocol = protocols.get(settings.protocol)
   lpips, missing = protocols.load_lpips(protocol, settings.lpips)
+  # What one process cannot compute, none does: a mean is over all images.
+  missing = {name: reason for found in parallel.gather(missing) for name, reason in found.items()}
+  lpips = {net: distance for net, distance in lpips.items() if f'lpips_{net}' not in missing}
   for name, reason in missing.items():
     log.info('%s is %s.', name, reason)
   restorer = inference.Restorer.from_pretrained(workdir, dtype=config.train.dtype, devices=settings.devices)

@@ -150,6 +150,7 @@ def score_folders(restored: Path, reference: Path, options: Options) -> int:
   parallel.enable_compilation_cache()
   lpips, not_computed = protocols.load_lpips(protocol, options.lpips)
   scores, failures, cases = _score(pairs, protocol, lpips, pictures=options.html is not None)
+  scored = {score['name'] for score in scores}
   report = {
     'lh_jax': lh_jax.__version__,
     'jax': importlib.metadata.version('jax'),
@@ -159,8 +160,8 @@ def score_folders(restored: Path, reference: Path, options: Options) -> int:
     'restored': str(restored),
     'reference': str(reference),
     'images': len(scores),
-    'sha256': _listing(pairs),
-    'sha256_of': 'name, height, width, bytes of the restored and of the reference file; one line each',
+    'sha256': _listing([pair for pair in pairs if pair.name in scored]),
+    'sha256_of': 'of each scored image: name, height, width, bytes of the restored and of the reference file; one line each',
     'allow_missing': options.allow_missing,
     **unpaired,
     'failed': failures,

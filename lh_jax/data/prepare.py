@@ -3,7 +3,7 @@
 Contract: the same folder, options and library versions give the same bytes, file by file. A run that was killed goes on
 where it was: files are written whole or not at all, the manifest is rewritten after each, and a file that the manifest
 names is kept only if its SHA-256 still fits. Nothing is resized, skipped or repaired: a problem that `data.check` finds
-ends the run before it begins.
+ends the run before it begins; only a count that is not the published one is told and accepted.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import hashlib
 import importlib.metadata
 import itertools
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from lh_jax.data.datasets import Dataset
 from lh_jax.data.items import Item
 from lh_jax.data.items import raise_problems
 from lh_jax.data.items import read_uint8
+
+log = logging.getLogger('lh_jax')
 
 # Those whose versions can change a byte of the result.
 _LIBRARIES = ('array_record', 'imagecodecs', 'msgpack', 'pillow')
@@ -46,6 +49,9 @@ def _sound_items(
   """The items of the split, with their sizes; all that speaks against preparing them is raised at once."""
   report = check.check_split(path, dataset, splits.published(split), threads=threads)
   waived = {'count'} | ({'format'} if accept_renamed else set())
+  for problem in report.problems:
+    if problem.kind == 'count':  # Part of a set is a set; but nobody should have it without knowing.
+      log.warning('%s: %s.', dataset.title, problem.text.rstrip('.'))
   problems = [problem.text for problem in report.problems if problem.kind not in waived]
   chosen = splits.select(dataset.name, split, [layouts.stem(item) for item in report.items]) if not problems else ()
   items = [item for item in report.items if layouts.stem(item) in chosen]

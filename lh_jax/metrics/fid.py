@@ -1,7 +1,8 @@
 """Frechet inception distance (Heusel et al. 2017, arXiv 1706.08500) between two sets of images.
 
 Contract: uint8 RGB images go in one at a time; sums of features are kept in float64. Images are shrunk to 299 x 299 as
-the "clean" FID does it (Parmar et al. 2022, arXiv 2104.11222): antialiased bicubic, as in Pillow, not rounded to 8 bits.
+the "clean" FID does it (Parmar et al. 2022, arXiv 2104.11222): antialiased bicubic, as in Pillow, not rounded to 8 bits;
+values are then scaled to [-1, 1] as pytorch-fid does, so numbers are comparable among themselves first of all.
 A 4K image shrunk to 299 pixels has lost what restoration adds: `patches` cuts it at full resolution instead, and what is
 made of them must be called patch FID. There are no weights but the published ones: without their file there is no FID.
 """
