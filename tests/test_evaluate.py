@@ -14,6 +14,7 @@ from lh_jax import evaluate
 from lh_jax import exports
 from lh_jax import judge
 from lh_jax import networks as networks_lib
+from lh_jax import parallel
 from lh_jax import protocols
 from lh_jax.data import items
 
@@ -32,6 +33,17 @@ def write_images(folder, names, size=(24, 32)):
   for name in names:
     pixels = np.random.default_rng(len(str(folder)) + ord(name)).integers(0, 256, (*size, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(folder / f'{name}.png')
+
+
+def test_a_metric_that_another_process_lacks_is_left_out(workdir, tmp_path, tiny_config, monkeypatch):
+  write_images(tmp_path / 'clean', 'a')
+  tiny_config.evaluate.update({'source': 'folder', 'path': str(tmp_path / 'clean'), 'tasks': ('noise25',)})
+  monkeypatch.setattr(protocols, 'load_lpips', lambda *_: ({'alex': lambda *_: 0.5}, {}))
+  assert evaluate.evaluate(tiny_config, workdir)[0]['lpips_alex_input'] == 0.5
+  lacks = {'lpips_alex': 'not computed: elsewhere'}
+  monkeypatch.setattr(parallel, 'gather', lambda value: [value, lacks] if isinstance(value, dict) else [value])
+  assert 'lpips_alex_input' not in evaluate.evaluate(tiny_config, workdir)[0]
+  assert json.loads((workdir / 'evaluation' / 'results.json').read_text())['not_computed'] == lacks
 
 
 def test_pairs(workdir, tmp_path, tiny_config):

@@ -53,6 +53,11 @@ def test_the_manifest_tells_everything(folder, tmp_path):
   assert source['degraded']['sha256'] == hashlib.sha256(data).hexdigest()
 
 
+def test_a_count_that_is_not_the_published_one_is_told(folder, tmp_path, caplog):
+  prepare.prepare(folder, tmp_path / 'out', DATASET, **OPTIONS)
+  assert 'UHD-LL: ' in caplog.text and '2000' in caplog.text
+
+
 @pytest.mark.parametrize('threads', [1, 3])
 def test_the_same_bytes_every_time(folder, tmp_path, threads):
   prepare.prepare(folder, tmp_path / 'a', DATASET, **OPTIONS)
