@@ -45,6 +45,7 @@ setup(
     'pillow>=11',
     'psutil>=6.0',
     'safetensors>=0.6',
+    'scipy>=1.13',
     'tifffile>=2026.3.3',
     'tqdm>=4.66',
   ],

@@ -19,7 +19,6 @@ import os
 import pathlib
 import re
 from typing import Any
-import zipfile
 
 import numpy as np
 
@@ -76,7 +75,7 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     FileNotFoundError: there is no such file.
     ValueError: the file is of neither format.
   """
-  if pathlib.Path(path).suffix in ('.pth', '.pt', '.bin') or zipfile.is_zipfile(path):
+  if pathlib.Path(path).suffix in ('.pth', '.pt', '.bin') or pth_reader.is_pth(path):
     return pth_reader.read_pth(path)
   return weight_files.flatten(weight_files.load(path)[0])
 

@@ -58,7 +58,5 @@ def convert(tensors: Mapping[str, np.ndarray], like: Mapping[str, Any]) -> weigh
   if classes != 1008:
     problems.append(f'shape: fc.bias has {classes} classes, expected 1008: FID needs the network of 2015')
   if problems:
-    raise ValueError(
-      f'{len(problems)} tensors do not match the Inception network of FID.\n  ' + '\n  '.join(problems)
-    )
+    raise ValueError(f'{len(problems)} tensors do not match the Inception network of FID.\n  ' + '\n  '.join(problems))
   return weight_files.unflatten(converted)

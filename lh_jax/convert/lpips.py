@@ -51,7 +51,11 @@ def convert(net: str, source: Mapping[str, Any], like: Mapping[str, Any]) -> wei
   """
   trunk = _SOURCES[net][1]
   convolutions = [layer for layer in lpips.NETWORKS[net] if layer.name]
-  names = {f'{layer.name}/{leaf}': f'{trunk}/Conv_{i}/{leaf}' for i, layer in enumerate(convolutions) for leaf in ('kernel', 'bias')}
+  names = {
+    f'{layer.name}/{leaf}': f'{trunk}/Conv_{i}/{leaf}'
+    for i, layer in enumerate(convolutions)
+    for leaf in ('kernel', 'bias')
+  }
   taps = [layer for layer in convolutions if layer.tap]
   names |= {f'head_{layer.name}/kernel': f'NetLinLayer_{i}/Conv_0/kernel' for i, layer in enumerate(taps)}
 

@@ -59,18 +59,16 @@ def read_pth(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
   path = pathlib.Path(path)
   if not path.is_file():
     raise FileNotFoundError(f'{path}: no such file.')
-  with path.open('rb') as file:
-    legacy = file.read(len(_LEGACY_START)) == _LEGACY_START
-  if not legacy and not zipfile.is_zipfile(path):
+  if not is_pth(path):
     raise ValueError(
       f'{path}: not a whole PyTorch zip file, nor in the format of torch < 1.6. It may be truncated: fetch it again.'
     )
   try:
-    if legacy:
-      state = _read_legacy(path.read_bytes())
-    else:
+    if zipfile.is_zipfile(path):
       with zipfile.ZipFile(path) as archive:
         state = _read_archive(archive)
+    else:
+      state = _read_legacy(path.read_bytes())
   # A damaged archive or pickle can raise nearly anything.
   except Exception as error:
     raise ValueError(f'{path}: not a readable PyTorch state dict: {error}.') from error
@@ -80,6 +78,19 @@ def read_pth(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
   if others:
     raise ValueError(f'{path}: expected a flat state dict, but these entries are no tensors: {", ".join(others)}.')
   return dict(state)
+
+
+def is_pth(path: str | os.PathLike[str]) -> bool:
+  """Whether a file begins like one of the two formats.
+
+  Args:
+    path: an existing file.
+
+  Returns:
+    True or False.
+  """
+  with open(path, 'rb') as file:
+    return file.read(len(_LEGACY_START)) == _LEGACY_START or zipfile.is_zipfile(path)
 
 
 def _read_archive(archive: zipfile.ZipFile) -> Any:

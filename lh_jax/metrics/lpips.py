@@ -37,6 +37,9 @@ class Lpips:
       net: key of `models.lpips.NETWORKS`.
       params: tree of `models.lpips.abstract_params`.
       band: image rows computed at a time, a multiple of 16; the value does not depend on it.
+
+    Raises:
+      ValueError: unknown network, or a band that is no multiple of 16.
     """
     self.net = net
     self._params = jax.device_put(params)

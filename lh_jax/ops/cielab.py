@@ -36,9 +36,7 @@ def srgb_to_lab(images: jax.Array) -> jax.Array:
     raise ValueError(f'srgb_to_lab got an array of shape {images.shape}; its last axis must be 3 (sRGB)')
   r, g, b = (_linear(images[..., i]) for i in range(3))
   # Not a product with a matrix: accelerators would round its factors.
-  fx, fy, fz = (
-    _lab_curve((row[0] * r + row[1] * g + row[2] * b) / white) for row, white in zip(_XYZ_FROM_RGB, _WHITE)
-  )
+  fx, fy, fz = (_lab_curve((row[0] * r + row[1] * g + row[2] * b) / white) for row, white in zip(_XYZ_FROM_RGB, _WHITE))
   return jnp.stack([116.0 * fy - 16.0, 500.0 * (fx - fy), 200.0 * (fy - fz)], axis=-1)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import pickle
+import re
 import zipfile
 
 import numpy as np
@@ -181,3 +182,61 @@ def test_contents_that_are_no_state_dict(tmp_path):
 def test_missing_file(tmp_path):
   with pytest.raises(FileNotFoundError, match='absent: no such file'):
     pth_reader.read_pth(tmp_path / 'absent')
+
+
+def legacy(path, state, storages=(NUMBERS,), magic=0x1950A86A20F9469CFC6C, little_endian=True, counts=None):
+  """Writes the format of torch < 1.6, whose state dict is the given pickle program."""
+  parts = [
+    pickle.dumps(magic, 2),
+    pickle.dumps(1001, 2),
+    pickle.dumps({'protocol_version': 1001, 'little_endian': little_endian, 'type_sizes': {'int': 4}}, 2),
+    state.encode(),
+    pickle.dumps([str(i) for i in range(len(storages))], 2),
+  ]
+  for i, values in enumerate(storages):
+    parts += [(counts[i] if counts else values.size).to_bytes(8, 'little'), values.tobytes()]
+  path.write_bytes(b''.join(parts))
+  return path
+
+
+def legacy_tensor(**options):
+  # Persistent ids of that format end with the view of the storage that a tensor is of; there is none.
+  return tensor(**options).replace('\ntQ', '\nNtQ')
+
+
+def test_older_format(tmp_path):
+  counter = np.arange(3, dtype=np.int64)
+  program = state_dict(
+    a=legacy_tensor(),
+    transposed=legacy_tensor(shape=(3, 2), strides=(1, 3)),
+    counter=legacy_tensor(key='1', count=3, offset=2, shape=(), strides=(), storage='LongStorage'),
+  )
+  state = pth_reader.read_pth(legacy(tmp_path / 'x', program, (NUMBERS, counter)))
+  np.testing.assert_array_equal(state['a'], [[0, 1, 2], [3, 4, 5]])
+  np.testing.assert_array_equal(state['transposed'], [[0, 3], [1, 4], [2, 5]])
+  assert state['counter'] == 2 and state['counter'].dtype == np.int64
+  from lh_jax.convert import dinov2
+
+  # Whatever the file is called.
+  assert set(dinov2.read_tensors(tmp_path / 'x')) == {'a', 'transposed', 'counter'}
+
+
+@pytest.mark.parametrize(
+  'changes, message',
+  [
+    ({'magic': 0x1950A86A20F9469CFC6D}, 'its magic number or version is unknown'),
+    ({'little_endian': False}, 'its numbers are big-endian'),
+    ({'counts': (7,)}, 'storage 0 does not hold 6 numbers'),
+    ({'storages': (NUMBERS[:5],), 'counts': (6,)}, 'storage 0 does not hold 6 numbers'),
+    ({'state': state_dict(a=legacy_tensor(kind='module'))}, "unknown kind of storage 'module'"),
+    ({'state': state_dict(a=tensor().replace('\ntQ', '\nI0\ntQ'))}, "unknown kind of storage 'storage'"),
+    ({'state': 'cos\nsystem\n(Vtrue\ntR.'}, 'it refers to os.system'),
+    ({'state': state_dict(a=legacy_tensor(shape=(3, 3)))}, 'reaches beyond its storage of 6 numbers'),
+    ({'state': '(l.', 'storages': ()}, 'expected a state dict, found a list'),
+    ({'state': state_dict(a='I1\n'), 'storages': ()}, 'these entries are no tensors: a'),
+  ],
+)
+def test_older_files_that_are_refused(tmp_path, changes, message):
+  arguments = {'state': state_dict(a=legacy_tensor())} | changes
+  with pytest.raises(ValueError, match=re.escape(message)):
+    pth_reader.read_pth(legacy(tmp_path / 'x', **arguments))

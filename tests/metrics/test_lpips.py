@@ -67,7 +67,9 @@ def test_symmetric_and_zero_for_equal_images():
 
 def test_missing_and_foreign_weights(monkeypatch, tmp_path):
   monkeypatch.setenv('LH_JAX_CACHE', str(tmp_path))
-  with pytest.raises(FileNotFoundError, match="weights of the metric 'lpips_alex' are not there.*lh_jax.convert lpips_"):
+  with pytest.raises(
+    FileNotFoundError, match="weights of the metric 'lpips_alex' are not there.*lh_jax.convert lpips_"
+  ):
     metrics.load_lpips('alex')
   shapes = network.abstract_params(network.NETWORKS['alex'])
   zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
