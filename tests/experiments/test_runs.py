@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
+import lh_jax
 from lh_jax import exports
 from tests.conftest import ROOT
 
@@ -244,7 +245,13 @@ def test_run_all_goes_on_after_a_failure_and_skips_what_is_there(tmp_path, monke
   monkeypatch.setattr(run_all, 'EXPERIMENTS', {'bad': 'Table 0', 'good': 'Table 1', 'idle': 'Table 2'})
   (tmp_path / 'bad.py').write_text('raise SystemExit(3)')
   good = {
-    'provenance': {'scale': 'dry', 'seed': 0, 'device': '1 x cpu'},
+    'provenance': {
+      'scale': 'dry',
+      'seed': 0,
+      'device': '1 x cpu',
+      'lh_jax': lh_jax.__version__,
+      'images': 'embedded',
+    },
     'summary': {'paper': 'p', 'ours': 'o|o', 'why': ''},
   }
   good['trends'] = [{'claim': 'c', 'holds': True}, {'claim': 'd', 'holds': None}]
@@ -264,6 +271,9 @@ def test_run_all_goes_on_after_a_failure_and_skips_what_is_there(tmp_path, monke
   with pytest.raises(SystemExit):
     run_all.main(arguments)
   assert 'skipped: it has a result' in capfd.readouterr().out
+  with pytest.raises(SystemExit):
+    run_all.main([*arguments, '--photos', 'P'])  # may give another one
+  assert 'skipped' not in capfd.readouterr().out
   (tmp_path / 'README.md').write_text('no marks')
   with pytest.raises(ValueError, match='must have the lines'):
     run_all.main(['--readme', '-o', str(tmp_path / 'results')])
