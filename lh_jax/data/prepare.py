@@ -217,14 +217,7 @@ def prepare(
     'sources': [],
   }
   groups = [items[start : start + images_per_file] for start in range(0, len(items), images_per_file)]
-  done = {}
-  if (out / crops.MANIFEST).is_file():
-    earlier = crops.read_manifest(out)
-    _check_same(earlier, manifest, ('dataset', 'split', 'settings'), out)
-    done = _finished(out, earlier, groups, path)
-    if len(done) == len(groups):
-      manifest['versions'] = earlier['versions']
-    _check_same(earlier, manifest, ('versions',), out)
+  done = _resumed(out, manifest, groups, path)
   out.mkdir(parents=True, exist_ok=True)
   unfinished.remove_leftovers(out)
   cut = functools.partial(_cut, root=path, split=split, size=size, overlap=overlap)
@@ -239,8 +232,28 @@ def prepare(
       made = _in_order(pool, cut, group, ahead=threads + 1)
       done[number] = _write_file(out / f'crops-{number:05d}.array_record', number, made, count)
       _write_manifest(out, manifest, done, complete=False)
-  named = {shard['file'] for shard, _ in done.values()}
-  for file in out.glob('crops-[0-9][0-9][0-9][0-9][0-9].array_record'):
-    if file.name not in named:  # of images that are no longer there
-      file.unlink()
+  _remove_others(out, {shard['file'] for shard, _ in done.values()})
   return _write_manifest(out, manifest, done, complete=True)
+
+
+def _resumed(out: Path, manifest: dict[str, Any], groups: Sequence[Sequence[Item]], root: Path) -> dict[int, Any]:
+  """What `_finished` finds of an earlier run, which must have been of the same crops; nothing where there was none.
+
+  Where that is all of them, `manifest` keeps the versions that wrote them.
+  """
+  if not (out / crops.MANIFEST).is_file():
+    return {}
+  earlier = crops.read_manifest(out)
+  _check_same(earlier, manifest, ('dataset', 'split', 'settings'), out)
+  done = _finished(out, earlier, groups, root)
+  if len(done) == len(groups):
+    manifest['versions'] = earlier['versions']
+  _check_same(earlier, manifest, ('versions',), out)
+  return done
+
+
+def _remove_others(out: Path, named: set[str]) -> None:
+  """Removes files of images that are no longer there."""
+  for file in out.glob('crops-[0-9][0-9][0-9][0-9][0-9].array_record'):
+    if file.name not in named:
+      file.unlink()
