@@ -1,6 +1,6 @@
 """The page on which raters of the user study give their points: plain HTML, opened as a file, nothing is sent anywhere.
 
-Contract: it knows sets and letters, not methods; what it saves is a CSV file with the columns of `COLUMNS`.
+Contract: it knows its study, sets and letters, not methods; what it saves is a CSV file with the columns of `COLUMNS`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Mapping
 
 LOWEST, HIGHEST = 1.0, 10.0
-COLUMNS = ('rater', 'set', 'letter', 'score')
+COLUMNS = ('study', 'rater', 'set', 'letter', 'score')
 
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Image quality study</title>
@@ -32,7 +32,7 @@ function save() {{
     alert('Something is missing.');
     return;
   }}
-  const rows = fields.map(field => [rater, field.dataset.set, field.dataset.letter, field.value].join(','));
+  const rows = fields.map(field => ['{study}', rater, field.dataset.set, field.dataset.letter, field.value].join(','));
   const link = document.createElement('a');
   link.href = URL.createObjectURL(new Blob([['{header}', ...rows, ''].join('\\n')], {{type: 'text/csv'}}));
   link.download = 'scores.csv';
@@ -47,11 +47,15 @@ FIGURE = (
 
 
 def page(key: Mapping[str, Any]) -> str:
-  """Returns the raters' page; it knows sets and letters only."""
+  """Returns the raters' page, as HTML.
+
+  Args:
+    key: as `user_study.export` returns it; of the methods in it, nothing reaches the page.
+  """
   limits = {'low': f'{LOWEST:g}', 'high': f'{HIGHEST:g}'}
   sections = []
-  for name, entry in key.items():
+  for name, entry in key['sets'].items():
     figures = [FIGURE.format(set=name, letter=letter, **limits) for letter in entry['letters']]
     before = f'<figure><img src="{name}/input.png" alt="degraded"><figcaption>degraded</figcaption></figure>'
     sections.append('\n'.join([f'<section><h2>{name}</h2>', before, *figures, '</section>']))
-  return PAGE.format(sections='\n'.join(sections), header=','.join(COLUMNS), **limits)
+  return PAGE.format(sections='\n'.join(sections), header=','.join(COLUMNS), study=key['study'], **limits)
