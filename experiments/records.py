@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import math
 import pathlib
 import platform
 import time
@@ -20,6 +19,7 @@ import numpy as np
 
 import lh_jax
 from lh_jax import protocols
+from lh_jax import results as results_lib
 from lh_jax.data import image_files
 import scales
 
@@ -66,7 +66,6 @@ def write(
     not_computed: metrics that could not be, and why.
   """
   folder = options.output
-  folder.mkdir(parents=True, exist_ok=True)
   provenance = {
     'lh_jax': lh_jax.__version__,
     'jax': jax.__version__,
@@ -82,14 +81,13 @@ def write(
     'training': scales.describe(options.scale) if options.variants else None,
     'seconds': round(time.perf_counter() - options.started, 1),
   }
-  text = json.dumps(_finite({**result, 'provenance': provenance}), indent=1, allow_nan=False) + '\n'
-  (folder / f'{name}.json').write_text(text, encoding='utf-8')
+  results_lib.write_json(folder / f'{name}.json', {**result, 'provenance': provenance}, indent=1)
   if isinstance(figure, np.ndarray):
     _write_picture(folder / f'{name}.jpg', figure)
   elif figure is not None:
     figure.savefig(folder / f'{name}.png', dpi=80)
   if result.get('rows'):
-    print(markdown(result['rows']))
+    print(markdown(result['rows']), end='')
   for trend in result.get('trends', ()):
     print(f'{VERDICTS[trend["holds"]]}: {trend["claim"]}')
   log.info('Wrote %s.', folder / f'{name}.json')
@@ -102,22 +100,10 @@ def _write_picture(path: pathlib.Path, image: np.ndarray) -> None:
       return
 
 
-def _finite(value: Any) -> Any:
-  """JSON has no infinite numbers (the PSNR of equal images)."""
-  if isinstance(value, Mapping):
-    return {name: _finite(entry) for name, entry in value.items()}
-  if isinstance(value, (list, tuple)):
-    return [_finite(entry) for entry in value]
-  if isinstance(value, (float, np.floating)):
-    return float(value) if math.isfinite(value) else str(value)
-  return value.item() if isinstance(value, np.generic) else value
-
-
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
   """Returns flat rows as a Markdown table; a value that a row lacks stays empty."""
   columns = list(dict.fromkeys(name for row in rows for name in row))
-  lines = [f'| {" | ".join(columns)} |', f'|{"---|" * len(columns)}']
-  return '\n'.join(lines + [f'| {" | ".join(_cell(row.get(name)) for name in columns)} |' for row in rows])
+  return results_lib.markdown(columns, [[_cell(row.get(name)) for name in columns] for row in rows])
 
 
 def _cell(value: Any) -> str:

@@ -17,6 +17,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lh_jax.data import unfinished
 
 # Title and decimals.
@@ -77,7 +79,9 @@ def markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 
 
 def strict(value: Any) -> Any:
-  """Returns `value` as strict JSON can hold it: numbers that are not finite become 'inf', '-inf' or 'nan'."""
+  """Returns `value` as strict JSON can hold it: numpy's numbers as Python's, and 'inf', '-inf', 'nan' as text."""
+  if isinstance(value, np.generic):
+    value = value.item()
   if isinstance(value, float) and not math.isfinite(value):
     return str(value)
   if isinstance(value, Mapping):
@@ -87,9 +91,9 @@ def strict(value: Any) -> Any:
   return value
 
 
-def write_json(path: Path, report: Mapping[str, Any]) -> None:
-  """Writes a report, which appears whole or not at all."""
-  write_text(path, json.dumps(strict(report), indent=2, allow_nan=False) + '\n')
+def write_json(path: Path, report: Mapping[str, Any], *, indent: int = 2) -> None:
+  """Writes a report, `strict`, which appears whole or not at all."""
+  write_text(path, json.dumps(strict(report), indent=indent, allow_nan=False) + '\n')
 
 
 def write_csv(path: Path, scores: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 
+import numpy as np
 import pytest
 
 from lh_jax import results
@@ -50,6 +51,12 @@ def test_infinite_values_are_the_word_inf_everywhere(tmp_path):
   with open(tmp_path / 'r.csv', newline='') as stream:
     assert list(csv.reader(stream)) == [['name', 'psnr_y'], ['a,"b', 'inf'], ['\\udcff', '']]
   assert len(list(tmp_path.iterdir())) == 2, 'an unfinished file is left'
+
+
+def test_strict_takes_numpys_numbers():
+  found = results.strict({'a': [np.float32(0.5), np.float64(-np.inf)], 'b': (np.int64(3), np.bool_(True)), 'c': None})
+  assert found == {'a': [0.5, '-inf'], 'b': [3, True], 'c': None}
+  assert [type(number) for number in (*found['a'], *found['b'])] == [float, str, int, bool]
 
 
 def test_markdown():
