@@ -17,6 +17,8 @@ RANGES = {
   'seconds': (0, 20),
   'train': (1, 5000),
   'test': (1, 5000),
+  'parameters': (1e5, 1e8),
+  'multiply_adds': (1e8, 1e12),
 }
 
 

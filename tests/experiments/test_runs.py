@@ -169,6 +169,10 @@ def test_a_table_end_to_end(folder, capsys):
   # Every level of noise stands beside the mean that the paper tells.
   assert {row['psnr paper'] for row in result['rows'] if row['task'].startswith('noise')} == {34.24}
   assert set(result['summary']) == {'item', 'paper', 'ours', 'why'}
+  assert result['size']['paper'] == {'parameters': 1.2e6, 'multiply_adds': 3.6e9, 'full_size': True}
+  # The dry networks are not those that were compiled for the card.
+  assert result['size']['ours']['full_size'] == {'fits': None, 'why': 'aot_gpu.json is of other networks'}
+  assert result['size']['ours']['parameters'] < 1e6 and '4K on 24 GB unknown' in result['summary']['ours']
   provenance = result['provenance']
   assert (
     provenance['scale'] == 'dry' and list(provenance['variants']) == ['full'] and provenance['jax'] == jax.__version__
