@@ -150,6 +150,11 @@ def get_config() -> ConfigDict:
       # What is measured, see lh_jax.protocols.PROTOCOLS. LPIPS 'auto' where its weights have been converted, or 'none'.
       'protocol': 'uhd',
       'lpips': 'auto',
+      # Files of models: NIQE's (see lh_jax.metrics.niqe.load), and the Inception weights of FID (python -m
+      # lh_jax.convert inception_fid); empty leaves the metric out. FID takes 'image' (shrunk to 299 pixels) or 'patch'.
+      'niqe': '',
+      'fid': '',
+      'fid_kind': 'image',
       # That share the rows of an image, in every process; the processes share the images.
       'devices': 1,
       # Worst images that report.html shows, spread over the tasks; 0 for none.

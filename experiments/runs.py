@@ -31,6 +31,7 @@ import numpy as np
 
 import lh_jax
 from lh_jax import logs
+from lh_jax import measure
 from lh_jax import parallel
 from lh_jax import protocols
 from lh_jax import results as results_lib
@@ -198,7 +199,7 @@ def _stage1(settings: ConfigDict) -> ConfigDict:
 def _train(settings: ConfigDict, workdir: pathlib.Path) -> None:
   written = workdir / 'config.json'
   if written.is_file():
-    before, now = _flat(json.loads(written.read_text(encoding='utf-8'))), _flat(_plain(settings))
+    before, now = _flat(_trained_by(written.read_text(encoding='utf-8'))), _flat(_plain(settings))
     changed = sorted(name for name in before | now if before.get(name) != now.get(name) and name != 'train.init_from')
     if changed:
       raise ValueError(
@@ -209,7 +210,12 @@ def _train(settings: ConfigDict, workdir: pathlib.Path) -> None:
 
 
 def _plain(settings: ConfigDict) -> dict[str, Any]:
-  return json.loads(settings.to_json_best_effort())
+  return _trained_by(settings.to_json_best_effort())
+
+
+def _trained_by(text: str) -> dict[str, Any]:
+  """What of a configuration, as JSON, decides what is trained: training is the same on every mesh."""
+  return {name: section for name, section in json.loads(text).items() if name not in ('mesh', 'evaluate', 'restore')}
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
@@ -283,13 +289,13 @@ def synthesise(clean: np.ndarray, *, name: str, task: str, options: argparse.Nam
 
 
 @functools.cache
-def _lpips() -> tuple[dict[str, Any], dict[str, str]]:
-  return protocols.load_lpips(protocols.get(protocols.DEFAULT))
+def _measure() -> measure.Measure:
+  return measure.Measure.load(protocols.get(protocols.DEFAULT))
 
 
 def score(image: np.ndarray, clean: np.ndarray) -> dict[str, float]:
   """Scores uint8 pixels by the default protocol; LPIPS only where its weights are converted."""
-  return protocols.score(protocols.get(protocols.DEFAULT), image, clean, lpips=_lpips()[0])
+  return _measure().score(image, clean)
 
 
 def evaluate(
@@ -322,4 +328,4 @@ def evaluate(
 
 def write(options: argparse.Namespace, name: str, result: Mapping[str, Any], figure: Any = None) -> None:
   """Writes what an experiment found; as `records.write`."""
-  records.write(options, name, {'severity': SEVERITY, **result}, figure, not_computed=_lpips()[1])
+  records.write(options, name, {'severity': SEVERITY, **result}, figure, not_computed=_measure().not_computed)

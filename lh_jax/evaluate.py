@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 import collections
-import dataclasses
 import json
 import logging
 import pathlib
@@ -28,6 +27,7 @@ from lh_jax import exports
 from lh_jax import html_report
 from lh_jax import inference
 from lh_jax import judge as judge_lib
+from lh_jax import measure as measure_lib
 from lh_jax import parallel
 from lh_jax import protocols
 from lh_jax import results
@@ -50,9 +50,9 @@ def open_sets(config: ConfigDict) -> dict[str, sources.Source]:
     FileNotFoundError, ValueError: no such data set, task or protocol, or a value out of its range.
   """
   settings = config.evaluate
-  unknown = [task for task in settings.tasks if task not in degradations.BENCHMARK]
-  if unknown or not settings.tasks:
-    raise ValueError(f'evaluate.tasks must name some of {degradations.BENCHMARK}, got {tuple(settings.tasks)}.')
+  known = (*degradations.BENCHMARK, *degradations.UNMODELLED)
+  if not settings.tasks or not set(settings.tasks) <= set(known):
+    raise ValueError(f'evaluate.tasks must name some of {known}, got {tuple(settings.tasks)}.')
   for name in ('alpha', 'severity'):
     if not 0.0 <= settings[name] <= 1.0:
       raise ValueError(f'evaluate.{name} must lie in [0, 1], got {settings[name]}.')
@@ -60,8 +60,9 @@ def open_sets(config: ConfigDict) -> dict[str, sources.Source]:
     if settings[name] < 0:
       raise ValueError(f'evaluate.{name} must be at least 0, got {settings[name]}.')
   protocols.get(settings.protocol)
-  if settings.lpips not in protocols.LPIPS:
-    raise ValueError(f'evaluate.lpips must be one of {", ".join(protocols.LPIPS)}, got {settings.lpips!r}.')
+  for name, known in (('lpips', protocols.LPIPS), ('fid_kind', protocols.FID_KINDS)):
+    if settings[name] not in known:
+      raise ValueError(f'evaluate.{name} must be one of {", ".join(known)}, got {settings[name]!r}.')
   parallel.make_space_mesh(settings.devices)
   named = [(settings.source, settings.source, settings.path)]
   if settings.sets:
@@ -104,6 +105,9 @@ def plan(sets: dict[str, sources.Source], tasks: Sequence[str], max_images: int)
         own = (item.task or 'paired',)
       else:
         own = tuple(task for task in tasks if item.task in (None, task, pairs.without_level(task)))
+        alone = [task for task in own if task in degradations.UNMODELLED]
+        if alone:
+          raise ValueError(f'The data set {name} has clean images alone, and {", ".join(alone)} is not modelled.')
       if not own:
         raise ValueError(f'The data set {name} has clean images for {item.task!r}, which evaluate.tasks does not name.')
       wanted = tuple(task for task in own if not max_images or counts[name, task] < max_images)
@@ -134,37 +138,40 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]]:
   started = time.perf_counter()
   sets = open_sets(config)
   units = plan(sets, tuple(settings.tasks), settings.max_images)
-  protocol = protocols.get(settings.protocol)
-  lpips, missing = protocols.load_lpips(protocol, settings.lpips)
+  measure = measure_lib.Measure.load(
+    protocols.get(settings.protocol),
+    lpips=settings.lpips,
+    niqe_model=settings.niqe,
+    fid_weights=settings.fid,
+    fid_kind=settings.fid_kind,
+  )
   # What one process cannot compute, none does: a mean is over all images.
-  missing = {name: reason for found in parallel.gather(missing) for name, reason in found.items()}
-  lpips = {net: distance for net, distance in lpips.items() if f'lpips_{net}' not in missing}
-  for name, reason in missing.items():
+  lacking = parallel.gather(dict(measure.not_computed))
+  measure = measure.without({name: reason for found in lacking for name, reason in found.items()})
+  for name, reason in measure.not_computed.items():
     log.info('%s is %s.', name, reason)
   restorer = inference.Restorer.from_pretrained(workdir, dtype=config.train.dtype, devices=settings.devices)
   groups = len({(unit.set, task) for unit in units for task in unit.tasks})
   worst = -(-settings.report_images // groups)  # of each
-  judge = judge_lib.Judge(
-    restorer,
-    protocol,
-    lpips,
-    alpha=settings.alpha,
-    severity=settings.severity,
-    worst=worst,
-  )
+  judge = judge_lib.Judge(restorer, measure, alpha=settings.alpha, severity=settings.severity, worst=worst)
   shares = parallel.gather(judge.share(sets, units, jax.process_index(), jax.process_count()))
   scores = judge_lib.merge(units, shares)
   rows = results.by_task(scores)
+  if measure.inception is not None:
+    distances = judge_lib.distances(units, judge.statistics)
+    for row in rows:
+      found = distances[row['set'], row['task']]
+      row.update({f'{measure.set_metric}_{column}': value for column, value in found.items()})
   if jax.process_index() == 0:
-    report = header(config, workdir, sets, protocol, missing) | {
+    report = header(config, workdir, sets, measure) | {
       'seconds': round(time.perf_counter() - started, 3),
       'rows': rows,
       'average': results.average(rows),
     }
     pictures = {key: images for share in shares for key, images in share.pictures.items()}
     folder = workdir / 'evaluation'
-    write(folder, report, scores, protocol)
-    draw(folder, report, protocol, pictures, judge_lib.worst(shares, worst), len(scores))
+    write(folder, report, scores, measure)
+    draw(folder, report, measure, pictures, judge_lib.worst(shares, worst), len(scores))
     log.info('Wrote %s.', folder)
   return rows
 
@@ -173,8 +180,7 @@ def header(
   config: ConfigDict,
   workdir: pathlib.Path,
   sets: Mapping[str, sources.Source],
-  protocol: protocols.Protocol,
-  missing: Mapping[str, str],
+  measure: measure_lib.Measure,
 ) -> dict[str, Any]:
   """Returns what a result was made with and of."""
   weights = exports.find(workdir) / 'params.safetensors'
@@ -184,8 +190,7 @@ def header(
     'jax': jax.__version__,
     'device': parallel.device_name(settings.devices),
     'processes': jax.process_count(),
-    'protocol': dataclasses.asdict(protocol),
-    'not_computed': dict(missing),
+    **measure.provenance,
     'checkpoint': {'path': str(weights), 'sha256': results.file_hash(weights)},
     'alpha': settings.alpha,
     'severity': settings.severity,
@@ -209,13 +214,13 @@ def listing(source: sources.Source) -> dict[str, Any]:
 
 
 def write(
-  folder: pathlib.Path, report: dict[str, Any], scores: Sequence[dict[str, Any]], protocol: protocols.Protocol
+  folder: pathlib.Path, report: dict[str, Any], scores: Sequence[dict[str, Any]], measure: measure_lib.Measure
 ) -> None:
   """Writes images.csv, results.json and table.md, and prints the table."""
-  values = [f'{metric}_{column}' for column in judge_lib.COLUMNS for metric in protocol.metrics]
+  values = [f'{metric}_{column}' for column in judge_lib.COLUMNS for metric in measure.metrics]
   results.write_csv(folder / 'images.csv', scores, ['set', 'task', 'name', 'height', 'width', *values])
   results.write_json(folder / 'results.json', report)
-  text = results.markdown(*table(report['rows'], protocol)) + '\n' + note(report, protocol) + '\n'
+  text = results.markdown(*table(report['rows'], measure)) + '\n' + note(report, measure) + '\n'
   results.write_text(folder / 'table.md', text)
   print(text, end='')
 
@@ -223,7 +228,7 @@ def write(
 def draw(
   folder: pathlib.Path,
   report: dict[str, Any],
-  protocol: protocols.Protocol,
+  measure: measure_lib.Measure,
   pictures: Mapping[tuple[str, str], Sequence[Any]],
   cases: Sequence[html_report.Case],
   count: int,
@@ -232,7 +237,7 @@ def draw(
   rows = report['rows']
   shown = [figures.Row(title=results.label(row, rows), images=tuple(pictures[row['set'], row['task']])) for row in rows]
   image_files.write_image(folder / 'comparison.png', figures.grid(shown, titles=judge_lib.VIEWS))
-  titles, lines = table(rows, protocol)
+  titles, lines = table(rows, measure)
   facts = {
     'data': '; '.join(f'{name}: {found["images"]} images' for name, found in report['sets'].items()),
     'alpha, severity': f'{report["alpha"]}, {report["severity"]}',
@@ -244,22 +249,22 @@ def draw(
     facts=facts,
     header=titles,
     lines=lines,
-    note=note(report, protocol),
+    note=note(report, measure),
     cases=cases,
     count=count,
   )
   results.write_text(folder / 'report.html', page)
 
 
-def table(rows: Sequence[dict[str, Any]], protocol: protocols.Protocol) -> tuple[list[str], list[list[str]]]:
+def table(rows: Sequence[dict[str, Any]], measure: measure_lib.Measure) -> tuple[list[str], list[list[str]]]:
   """Returns the header and the lines of the table: one for each row and, where there are several, their average."""
-  titles = ['task', 'images', *(results.METRICS[metric][0] for metric in protocol.metrics), 'gain (dB)']
+  titles = ['task', 'images', *(results.METRICS[metric][0] for metric in measure.columns), 'gain (dB)']
 
   def line(name: str, images: str, row: Mapping[str, Any]) -> list[str]:
-    before, after = (row[f'{protocol.headline}_{column}'] for column in ('input', 'restored'))
+    before, after = (row[f'{measure.protocol.headline}_{column}'] for column in ('input', 'restored'))
     gain = 0.0 if before == after else after - before
     verdict = f'{gain:+.2f}' if gain > 0 else f'{gain:+.2f} (no improvement)'
-    return [name, images, *judge_lib.cells(row, protocol.metrics), verdict]
+    return [name, images, *judge_lib.cells(row, measure.columns), verdict]
 
   lines = [line(results.label(row, rows), str(row['images']), row) for row in rows]
   if len(rows) > 1:
@@ -267,13 +272,16 @@ def table(rows: Sequence[dict[str, Any]], protocol: protocols.Protocol) -> tuple
   return titles, lines
 
 
-def note(report: Mapping[str, Any], protocol: protocols.Protocol) -> str:
+def note(report: Mapping[str, Any], measure: measure_lib.Measure) -> str:
   """Returns what a reader of the table must know, as one paragraph."""
   rows = report['rows']
   over = f'; the average is the plain mean of the rows {", ".join(report["average"]["over"])}' if len(rows) > 1 else ''
   words = [
     'Each cell: input → restored (VAE(clean), the ceiling that the latent sets).',
-    f'Means over images{over}. Gain is in {results.METRICS[protocol.headline][0]}.',
+    f'Means over images{over}. Gain is in {results.METRICS[measure.protocol.headline][0]}.',
     results.caveats(report),
   ]
+  few = [results.label(row, rows) for row in rows if f'{measure.set_metric}_restored' not in row]
+  if measure.inception is not None and few:
+    words.append(f'{results.METRICS[measure.set_metric][0]} takes two images: not computed for {", ".join(few)}.')
   return ' '.join(words)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import collections
 from concurrent import futures
 import dataclasses
+import functools
 import logging
 from typing import Any
 
@@ -17,15 +18,18 @@ import numpy as np
 
 from lh_jax import html_report
 from lh_jax import inference
-from lh_jax import protocols
+from lh_jax import measure as measure_lib
+from lh_jax import parallel
 from lh_jax import results
 from lh_jax import synthesis
 from lh_jax.data import thumbnails
 from lh_jax.data.items import Source
+from lh_jax.metrics import fid
 
 log = logging.getLogger(__name__)
 
 COLUMNS = ('input', 'restored', 'ceiling')
+REFERENCE = 'clean'
 VIEWS = ('input', 'restored', 'VAE(clean)', 'clean')
 PICTURE = 512  # pixels on a side of what is shown of the first image of a task
 
@@ -51,21 +55,25 @@ class Share:
 
 
 class Judge:
-  """Restores images and scores them."""
+  """Restores images and scores them.
+
+  Attributes:
+    statistics: of FID's features, by set, task and column, where FID is measured.
+  """
 
   def __init__(
     self,
     restorer: inference.Restorer,
-    protocol: protocols.Protocol,
-    lpips: Mapping[str, protocols.Distance],
+    measure: measure_lib.Measure,
     *,
     alpha: float,
     severity: float,
     worst: int,
   ):
-    self._restorer, self._protocol, self._lpips = restorer, protocol, lpips
+    self._restorer, self._measure = restorer, measure
     self._alpha, self._severity = alpha, severity
     self._worst = html_report.Worst(worst)
+    self.statistics: dict[tuple[str, str, str], fid.Statistics] = {}
 
   def share(self, sets: Mapping[str, Source], units: Sequence[Unit], process: int, count: int) -> Share:
     """Evaluates every `count`-th unit from the `process`-th on. A failure is handed on where others wait for it."""
@@ -88,30 +96,46 @@ class Judge:
   def _evaluate(self, unit: Unit, item: dict[str, Any], pictured: set[str], share: Share) -> None:
     clean = item['clean']
     ceiling = self._restorer.reconstruct(clean)
-    ceiling_score = self._score(ceiling, clean)
+    ceiling_score = self._score(unit, ceiling, clean)
+    features = self._features(unit, {'ceiling': ceiling, REFERENCE: clean})
     for task in unit.tasks:
       degraded = degraded_version(item, task, self._severity)
       restored = self._restorer.restore(degraded, alpha=self._alpha)
-      columns = zip(COLUMNS, (self._score(degraded, clean), self._score(restored, clean), ceiling_score))
+      scores = (self._score(unit, degraded, clean), self._score(unit, restored, clean), ceiling_score)
       score = {'set': unit.set, 'task': task, 'name': unit.name, 'height': clean.shape[0], 'width': clean.shape[1]}
-      score |= {f'{metric}_{column}': value for column, values in columns for metric, value in values.items()}
+      score |= {
+        f'{metric}_{column}': value for column, values in zip(COLUMNS, scores) for metric, value in values.items()
+      }
       share.scores.append(score)
-      told = (score[f'{self._protocol.headline}_{column}'] for column in COLUMNS)
+      for column, found in (features | self._features(unit, {'input': degraded, 'restored': restored})).items():
+        self.statistics.setdefault((unit.set, task, column), fid.Statistics.empty()).add(found)
+      told = (score[f'{self._measure.protocol.headline}_{column}'] for column in COLUMNS)
       log.info('%s, %s: PSNR %.2f -> %.2f dB (ceiling %.2f)', unit.name, task, *told)
       images = dict(zip(VIEWS, (degraded, restored, ceiling, clean)))
       if task in pictured:
         middle = (clean.shape[0] // 2, clean.shape[1] // 2)
         share.pictures[unit.set, task] = tuple(thumbnails.window(image, middle, PICTURE) for image in images.values())
-      group, rank = f'{unit.set}: {task}', score[f'{self._protocol.headline}_restored']
+      group, rank = f'{unit.set}: {task}', score[f'{self._measure.protocol.headline}_restored']
       if self._worst.wants(group, rank):
-        named = zip(self._protocol.metrics, cells(score, self._protocol.metrics))
+        named = zip(self._measure.metrics, cells(score, self._measure.metrics))
         caption = '; '.join(f'{results.METRICS[metric][0]} {cell}' for metric, cell in named)
         self._worst.add(
           html_report.case(images, restored='restored', group=group, name=unit.name, rank=rank, caption=caption)
         )
 
-  def _score(self, image: np.ndarray, clean: np.ndarray) -> dict[str, float]:
-    return protocols.score(self._protocol, image, clean, lpips=self._lpips)
+  def _score(self, unit: Unit, image: np.ndarray, clean: np.ndarray) -> dict[str, float]:
+    try:
+      return self._measure.score(image, clean)
+    except ValueError as error:
+      raise ValueError(f'{unit.name} of {unit.set}: {error}') from error
+
+  def _features(self, unit: Unit, images: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    if self._measure.inception is None:
+      return {}
+    try:
+      return {column: self._measure.features(image) for column, image in images.items()}
+    except ValueError as error:
+      raise ValueError(f'{unit.name} of {unit.set}: {error}') from error
 
 
 def _read_ahead(sets: Mapping[str, Source], units: Sequence[Unit]) -> Iterator[tuple[Unit, dict[str, Any]]]:
@@ -152,6 +176,31 @@ def merge(units: Sequence[Unit], shares: Sequence[Share]) -> list[dict[str, Any]
   if wrong:
     raise RuntimeError(f'The evaluation lost or doubled images, or the processes see different data: {wrong}')
   return [found[key][0] for key in planned]
+
+
+def distances(units: Sequence[Unit], statistics: Mapping[tuple[str, str, str], fid.Statistics]) -> dict[str, Any]:
+  """Frechet distances of every set and task to its clean images, over the images of all processes.
+
+  Args:
+    units: the plan, by which every process comes to the same distances in the same order.
+    statistics: this process's, of `Judge.statistics`.
+
+  Returns:
+    {(set, task): {column: distance}}, empty where there are fewer than two images or patches.
+  """
+  found = {}
+  for key in dict.fromkeys((unit.set, task) for unit in units for task in unit.tasks):
+    # One at a time: each is 34 MB.
+    whole = {
+      column: functools.reduce(
+        fid.Statistics.merge, parallel.gather(statistics.get((*key, column), fid.Statistics.empty()))
+      )
+      for column in (*COLUMNS, REFERENCE)
+    }
+    reference = whole.pop(REFERENCE)
+    enough = reference.count >= 2
+    found[key] = {column: fid.distance(value, reference) for column, value in whole.items()} if enough else {}
+  return found
 
 
 def worst(shares: Sequence[Share], count: int) -> list[html_report.Case]:

@@ -6,20 +6,17 @@ from that. Contract: every protocol scores the uint8 pixels that are written to 
 (BT.601, 16 to 235, not rounded) and on RGB, and the mean over images is that of the images' values. A metric whose
 weights are not at hand is left out and the reason told: no number stands in for it.
 
-Names and facts are here without JAX, which takes seconds to start; `score` starts it.
+Names and facts alone are here, without JAX, which takes seconds to start; `measure` measures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 import dataclasses
-import functools
-
-import numpy as np
 
 # Height and width of the smallest image that every SSIM window fits into.
 MIN_SIDE = 11
 LPIPS = ('auto', 'none')
+FID_KINDS = ('image', 'patch')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -130,129 +127,3 @@ def get(name: str) -> Protocol:
   if name not in PROTOCOLS:
     raise ValueError(f'Unknown protocol {name!r}; known: {", ".join(PROTOCOLS)}.')
   return PROTOCOLS[name]
-
-
-Distance = Callable[[np.ndarray, np.ndarray], float]
-
-
-def load_lpips(protocol: Protocol, wanted: str = 'auto') -> tuple[dict[str, Distance], dict[str, str]]:
-  """Loads the networks of a protocol's LPIPS as far as their weights are at hand.
-
-  Args:
-    protocol: the protocol.
-    wanted: 'auto', or 'none' to leave LPIPS out.
-
-  Returns:
-    The distances by network, for `score`; and by name of a metric, why it is not computed.
-
-  Raises:
-    ValueError: `wanted` is something else, or a file of weights is damaged.
-  """
-  if wanted not in LPIPS:
-    raise ValueError(f'lpips is {wanted!r}; it must be one of {", ".join(LPIPS)}.')
-  if wanted == 'none':
-    return {}, {f'lpips_{net}': 'not computed: left out (lpips none)' for net in protocol.lpips}
-  from lh_jax import metrics
-
-  found, missing = {}, {}
-  for net in protocol.lpips:
-    try:
-      found[net] = metrics.load_lpips(net)
-    except FileNotFoundError:
-      missing[f'lpips_{net}'] = f'not computed: run python -m lh_jax.convert lpips_{net}'
-  return found, missing
-
-
-def score(
-  protocol: Protocol, restored: np.ndarray, reference: np.ndarray, *, lpips: Mapping[str, Distance] | None = None
-) -> dict[str, float]:
-  """Scores one image.
-
-  Args:
-    protocol: what is measured.
-    restored: (H, W, 3) uint8 RGB.
-    reference: the same shape.
-    lpips: distances by network, from `load_lpips`; without one, its value is left out.
-
-  Returns:
-    The values by the names of `Protocol.metrics`; PSNR (dB) of equal images is infinite.
-
-  Raises:
-    ValueError: not such images, different shapes, or too small for the protocol.
-  """
-  for name, image in (('restored', restored), ('reference', reference)):
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
-      raise ValueError(f'The {name} image is {image.dtype} {image.shape}; a protocol scores uint8 (H, W, 3).')
-  if restored.shape != reference.shape:
-    raise ValueError(f'The restored image has shape {restored.shape}, its reference {reference.shape}; never resized.')
-  restored, reference = (_middle(image, protocol.multiple) for image in (restored, reference))
-  if min(restored.shape[:2]) < MIN_SIDE + 2 * protocol.border:
-    raise ValueError(
-      f'Protocol {protocol.name} needs at least {MIN_SIDE + 2 * protocol.border} pixels a side, got '
-      f'{restored.shape[0]}x{restored.shape[1]} (height x width) after its crop to a multiple of {protocol.multiple}.'
-    )
-  from lh_jax import metrics
-
-  measured = _similarity()(
-    restored, reference, border=protocol.border, window=protocol.ssim_window, side=protocol.ssim_side
-  )
-  values = {name: float(value) for name, value in measured.items()}
-  values['ciede2000'] = float(metrics.ciede2000(restored, reference))
-  if lpips:
-    order = slice(None, None, -1 if protocol.lpips_channels == 'bgr' else 1)
-    fed = [np.ascontiguousarray(image[:, :, order]) for image in (restored, reference)]
-    values |= {f'lpips_{net}': float(lpips[net](*fed)) for net in protocol.lpips if net in lpips}
-  return {name: values[name] for name in protocol.metrics if name in values}
-
-
-def _middle(image: np.ndarray, multiple: int) -> np.ndarray:
-  for axis, side in enumerate(image.shape[:2]):
-    kept = side // multiple * multiple
-    first = (side - kept) // 2
-    image = image[(slice(None),) * axis + (slice(first, first + kept),)]
-  return image
-
-
-@functools.cache
-def _similarity() -> Callable[..., dict[str, object]]:
-  """The compiled part of `score`: PSNR and SSIM on luma and RGB."""
-  import jax
-  import jax.numpy as jnp
-
-  from lh_jax import metrics
-  from lh_jax.ops import color
-
-  @functools.partial(jax.jit, static_argnames=('border', 'window', 'side'))
-  def similarity(restored, reference, *, border: int, window: str, side: int):
-    height, width, _ = restored.shape
-    rgb = [
-      image[None, border : height - border, border : width - border].astype(jnp.float32)
-      for image in (restored, reference)
-    ]
-    found = {}
-    for colour, pair in (('y', [color.rgb_to_y(image / 255.0) for image in rgb]), ('rgb', rgb)):
-      found[f'psnr_{colour}'] = metrics.psnr(*pair, max_value=255.0)[0]
-      if side:
-        pair = [_averaged(image, side) for image in pair]
-      found[f'ssim_{colour}'] = metrics.ssim(*pair, max_value=255.0, window=window)[0]
-    return found
-
-  def _averaged(image, side):
-    # PyTorch's adaptive average pooling, as a product with a matrix for each axis.
-    ratio = max(1, round(min(image.shape[1:3]) / side))
-    rows, columns = (jnp.asarray(pooling_weights(length, length // ratio)) for length in image.shape[1:3])
-    return jnp.einsum('ih,bhwc,jw->bijc', rows, image, columns, precision='highest')
-
-  return similarity
-
-
-def pooling_weights(length: int, cells: int) -> np.ndarray:
-  """Returns the (cells, length) float32 matrix of PyTorch's adaptive average pooling along one axis.
-
-  Cell i is the mean from floor(i length / cells) to ceil((i + 1) length / cells), so that cells may overlap.
-  """
-  weights = np.zeros((cells, length), np.float32)
-  for cell in range(cells):
-    first, last = cell * length // cells, -(-(cell + 1) * length // cells)
-    weights[cell, first:last] = 1.0 / (last - first)
-  return weights

@@ -30,6 +30,9 @@ METRICS = {
   'lpips_alex': ('LPIPS Alex', 4),
   'lpips_vgg': ('LPIPS VGG', 4),
   'ciede2000': ('CIEDE2000', 2),
+  'niqe': ('NIQE', 3),
+  'fid': ('FID', 2),
+  'patch_fid': ('patch FID', 2),
 }
 
 
@@ -64,7 +67,10 @@ def caveats(report: Mapping[str, Any]) -> str:
   """Returns the protocol of a result and which values it lacks, for below its table."""
   protocol = report['protocol']
   lacking = [f'{METRICS[metric][0]} is {reason}.' for metric, reason in report['not_computed'].items()]
-  return ' '.join([f'Protocol {protocol["name"]}, version {protocol["version"]}.', *lacking])
+  words = [f'Protocol {protocol["name"]}, version {protocol["version"]}.', *lacking]
+  if {'fid', 'patch_fid'} & report['models'].keys():
+    words.append('FID of few images is too high: compare only sets of equal counts.')
+  return ' '.join(words)
 
 
 def shown(metric: str, value: float) -> str:

@@ -1,8 +1,7 @@
 """Two folders of images -> metrics: what `lh-evaluate` does, for results that any method wrote.
 
-Contract: a restored image belongs to the reference with the same relative path without suffix; no other part of a name
-is taken off, sizes must agree, and nothing is resized or skipped in silence. Everything that names and file headers can
-tell is checked before anything is scored. `protocols` says what is measured.
+Contract: nothing is resized or skipped in silence, and everything that names and file headers can tell is checked before
+anything is scored. `pairing` says what belongs together, `protocols` what is measured.
 
 JAX takes seconds to start, so that everything that needs it is imported only after the folders have proved to be right.
 """
@@ -10,17 +9,21 @@ JAX takes seconds to start, so that everything that needs it is imported only af
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import dataclasses
 import importlib.metadata
 import logging
 from pathlib import Path
 import sys
 import time
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import lh_jax
+from lh_jax import pairing
 from lh_jax import protocols
+
+if TYPE_CHECKING:
+  from lh_jax.measure import Measure
 
 log = logging.getLogger('lh_jax.scoring')
 
@@ -47,6 +50,9 @@ class Options:
   Attributes:
     protocol: name of one of `protocols.PROTOCOLS`.
     lpips: 'auto' where its weights are at hand, or 'none'.
+    niqe: file of NIQE's model; None leaves it out.
+    fid: file of FID's Inception network; None leaves it out.
+    fid_kind: 'image' or 'patch', see `measure`.
     allow_missing: score what has a counterpart, and record what has not.
     output: JSON file of the result; None for none.
     csv: file with one line an image.
@@ -55,69 +61,13 @@ class Options:
 
   protocol: str
   lpips: str = 'auto'
+  niqe: Path | None = None
+  fid: Path | None = None
+  fid_kind: str = 'image'
   allow_missing: bool = False
   output: Path | None = None
   csv: Path | None = None
   html: Path | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Pair:
-  """One image: its name, which is its path without suffix, and its two files."""
-
-  name: str
-  restored: Path
-  reference: Path
-  size: tuple[int, int]
-
-
-class PairingError(ValueError):
-  """The two folders do not fit together; the message names every file that is wrong."""
-
-
-def pair_folders(restored: Path, reference: Path, *, allow_missing: bool) -> tuple[list[Pair], dict[str, list[str]]]:
-  """Pairs the images of two folders.
-
-  Args:
-    restored: the results of a method.
-    reference: the clean images.
-    allow_missing: leave out what has no counterpart.
-
-  Returns:
-    The pairs in the order of their names; and 'missing', references without a result, and 'extra', results without a
-    reference, which are both empty unless `allow_missing`.
-
-  Raises:
-    FileNotFoundError: a folder does not exist.
-    PairingError: files without a counterpart, two with one name, different sizes, unreadable headers, or no pair.
-  """
-  from lh_jax.data import image_files
-  from lh_jax.data import pairs as pairs_lib
-
-  ours, problems = pairs_lib.by_stem(restored)
-  theirs, more = pairs_lib.by_stem(reference)
-  problems += more
-  unpaired = {'missing': sorted(theirs.keys() - ours.keys()), 'extra': sorted(ours.keys() - theirs.keys())}
-  if not allow_missing:
-    problems += [f'missing: the reference {name} has no restored image' for name in unpaired['missing']]
-    problems += [f'extra: the restored image {name} has no reference' for name in unpaired['extra']]
-  pairs = []
-  for name in sorted(ours.keys() & theirs.keys()):
-    try:
-      sizes = [image_files.size(path) for path in (ours[name], theirs[name])]
-    except ValueError as error:
-      problems.append(str(error))
-      continue
-    if sizes[0] != sizes[1]:
-      told = [f'{width}x{height}' for height, width in sizes]
-      problems.append(f'{name}: sizes differ, restored {told[0]}, reference {told[1]} (nothing is resized)')
-    pairs.append(Pair(name, ours[name], theirs[name], sizes[1]))
-  if not pairs and not problems:
-    problems.append(f'no image of {restored} has the name of one of {reference}')
-  if problems:
-    listed = '\n  '.join(problems)
-    raise PairingError(f'{len(problems)} problem(s) with {restored} and {reference}:\n  {listed}')
-  return pairs, unpaired
 
 
 def score_folders(restored: Path, reference: Path, options: Options) -> int:
@@ -132,7 +82,7 @@ def score_folders(restored: Path, reference: Path, options: Options) -> int:
     The exit code: 0, or 1 when an image could not be read or scored; the others are scored and written.
 
   Raises:
-    FileNotFoundError, ValueError: no such folder or protocol, a file that cannot be written, or as `pair_folders`.
+    FileNotFoundError, ValueError: no such folder or protocol, a file that cannot be written, or as `pairing.pair_folders`.
   """
   from lh_jax import reports
 
@@ -140,23 +90,29 @@ def score_folders(restored: Path, reference: Path, options: Options) -> int:
   for path, suffix in ((options.output, '.json'), (options.csv, '.csv'), (options.html, '.html')):
     if path is not None:
       reports.check(path, suffix)
-  pairs, unpaired = pair_folders(restored, reference, allow_missing=options.allow_missing)
+  pairs, unpaired = pairing.pair_folders(restored, reference, allow_missing=options.allow_missing)
   started = time.perf_counter()
   from lh_jax import logs
+  from lh_jax import measure as measure_lib
   from lh_jax import parallel
   from lh_jax import results
 
   logs.to_console()
   parallel.enable_compilation_cache()
-  lpips, not_computed = protocols.load_lpips(protocol, options.lpips)
-  scores, failures, cases = _score(pairs, protocol, lpips, pictures=options.html is not None)
+  measure = measure_lib.Measure.load(
+    protocol,
+    lpips=options.lpips,
+    niqe_model=options.niqe or '',
+    fid_weights=options.fid or '',
+    fid_kind=options.fid_kind,
+  )
+  scores, of_set, failures, cases = _score(pairs, measure, pictures=options.html is not None)
   scored = {score['name'] for score in scores}
   report = {
     'lh_jax': lh_jax.__version__,
     'jax': importlib.metadata.version('jax'),
     'device': parallel.device_name(1),
-    'protocol': dataclasses.asdict(protocol),
-    'not_computed': not_computed,
+    **measure.provenance,
     'restored': str(restored),
     'reference': str(reference),
     'images': len(scores),
@@ -167,41 +123,48 @@ def score_folders(restored: Path, reference: Path, options: Options) -> int:
     'failed': failures,
     'notes': _notes(pairs),
     'seconds': round(time.perf_counter() - started, 3),
-    'mean': results.mean(scores) if scores else {},
+    'mean': (results.mean(scores) if scores else {}) | of_set,
     'files': scores,
   }
-  _write(report, scores, cases, protocol, options)
+  _write(report, scores, cases, measure, options)
   for failure in failures:
     print(f'failed: {failure}', file=sys.stderr)
   return 1 if failures else 0
 
 
 def _score(
-  pairs: Sequence[Pair], protocol: protocols.Protocol, lpips: Mapping[str, protocols.Distance], *, pictures: bool
-) -> tuple[list[dict[str, Any]], list[str], list[Any]]:
-  """Scores, one line on each image that failed, and the worst cases."""
+  pairs: Sequence[pairing.Pair], measure: Measure, *, pictures: bool
+) -> tuple[list[dict[str, Any]], dict[str, float], list[str], list[Any]]:
+  """Scores of the images, those of the set, one line on each image that failed, and the worst cases."""
   from lh_jax import html_report
   from lh_jax import results
   from lh_jax.data import items
+  from lh_jax.metrics import fid
 
   scores, failures, worst = [], [], html_report.Worst(WORST if pictures else 0)
+  statistics = [fid.Statistics.empty() for _ in VIEWS] if measure.inception is not None else []
   for number, pair in enumerate(pairs, 1):
     try:
       images = dict(zip(VIEWS, (items.read_uint8(pair.restored), items.read_uint8(pair.reference))))
-      values = protocols.score(protocol, *images.values(), lpips=lpips)
+      values = measure.score(*images.values())
+      # All features before any is counted: an image that fails is left out of both sets.
+      features = [measure.features(image) for _, image in zip(statistics, images.values())]
     except ValueError as error:
       failures.append(f'{pair.name}: {error}')
       continue
+    for total, found in zip(statistics, features):
+      total.add(found)
     scores.append({'name': pair.name, **values})
     told = ', '.join(f'{results.METRICS[metric][0]} {results.shown(metric, value)}' for metric, value in values.items())
     log.info('[%d/%d] %s: %s', number, len(pairs), pair.name, told)
-    rank = values[protocol.headline]
+    rank = values[measure.protocol.headline]
     if worst.wants('images', rank):
       worst.add(html_report.case(images, restored='restored', group='images', name=pair.name, rank=rank, caption=told))
-  return scores, failures, worst.cases()
+  enough = bool(statistics) and statistics[0].count >= 2
+  return scores, {measure.set_metric: fid.distance(*statistics)} if enough else {}, failures, worst.cases()
 
 
-def _listing(pairs: Sequence[Pair]) -> str:
+def _listing(pairs: Sequence[pairing.Pair]) -> str:
   from lh_jax import results
 
   return results.list_hash(
@@ -209,23 +172,23 @@ def _listing(pairs: Sequence[Pair]) -> str:
   )
 
 
-def _notes(pairs: Sequence[Pair]) -> list[str]:
+def _notes(pairs: Sequence[pairing.Pair]) -> list[str]:
   lossy = sum(pair.restored.suffix.lower() in LOSSY for pair in pairs)
   words = 'restored images are JPEG or WebP files: their compression is part of what is measured'
   return [f'{lossy} of {len(pairs)} {words}'] if lossy else []
 
 
-def _write(report: dict[str, Any], scores: list, cases: list, protocol: protocols.Protocol, options: Options) -> None:
+def _write(report: dict[str, Any], scores: list, cases: list, measure: Measure, options: Options) -> None:
   from lh_jax import html_report
   from lh_jax import results
 
   if options.csv is not None:
-    results.write_csv(options.csv, scores, ['name', *protocol.metrics])
+    results.write_csv(options.csv, scores, ['name', *measure.metrics])
   if options.output is not None:
     results.write_json(options.output, report)
-  header = ['images', *(results.METRICS[metric][0] for metric in protocol.metrics)]
+  header = ['images', *(results.METRICS[metric][0] for metric in measure.columns)]
   mean = report['mean']
-  cells = [results.shown(metric, mean[metric]) if metric in mean else '-' for metric in protocol.metrics]
+  cells = [results.shown(metric, mean[metric]) if metric in mean else '-' for metric in measure.columns]
   lines = [[str(report['images']), *cells]]
   counts = [f'{len(report[kind])} {kind}' for kind in ('missing', 'extra', 'failed') if report[kind]]
   left_out = f'Left out: {", ".join(counts)}. ' if counts else ''
@@ -274,6 +237,14 @@ def parser() -> argparse.ArgumentParser:
     default='auto',
     help='auto, the default: where its weights have been converted; none: never',
   )
+  add('--niqe', type=Path, metavar='FILE', help='measure NIQE with this model, see lh_jax.metrics.niqe.load')
+  add('--fid', type=Path, metavar='FILE', help='measure FID with these weights, of lh_jax.convert inception_fid')
+  add(
+    '--fid-kind',
+    choices=protocols.FID_KINDS,
+    default='image',
+    help='image, the default: whole images shrunk to 299 pixels; patch: their parts at full size',
+  )
   add('--allow-missing', action='store_true', help='score what is in both folders; the result lists the rest')
   add('--version', action='version', version=f'lh_jax {lh_jax.__version__}')
   return found
@@ -294,7 +265,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   restored, reference = found.pop('restored'), found.pop('reference')
   try:
     return score_folders(restored, reference, Options(**found))
-  except PairingError as error:
+  except pairing.PairingError as error:
     print(f'lh-evaluate: {error}', file=sys.stderr)
     return 1
   except (ValueError, OSError) as error:

@@ -29,6 +29,7 @@ from lh_jax import stages as stages_lib
 from lh_jax import weight_files
 from lh_jax.data import pipeline
 from lh_jax.data import sources
+from lh_jax.ops import degradations
 from lh_jax.stages import build as stages_build
 from lh_jax.stages import prepare
 from lh_jax.state import TrainState, stream_key
@@ -231,6 +232,7 @@ class Run:
       self.source,
       tasks=tuple(data.tasks),
       task_weights=tuple(data.task_weights),
+      pairs_only=degradations.UNMODELLED,
       batch_size=stage.batch_size,
       crop_size=stage.crop_size,
       seed=zlib.crc32(f'{self.config.train.seed}/{stage.name}/data'.encode()),

@@ -13,10 +13,16 @@ import lh_jax
 from lh_jax import evaluate
 from lh_jax import exports
 from lh_jax import judge
+from lh_jax import measure
 from lh_jax import networks as networks_lib
 from lh_jax import parallel
 from lh_jax import protocols
 from lh_jax.data import items
+from lh_jax.metrics import fid
+from lh_jax.metrics import niqe
+
+
+WITHOUT = {'niqe': 'not computed: no model was named', 'fid': 'not computed: no Inception weights were named'}
 
 
 @pytest.fixture(name='workdir')
@@ -38,12 +44,12 @@ def write_images(folder, names, size=(24, 32)):
 def test_a_metric_that_another_process_lacks_is_left_out(workdir, tmp_path, tiny_config, monkeypatch):
   write_images(tmp_path / 'clean', 'a')
   tiny_config.evaluate.update({'source': 'folder', 'path': str(tmp_path / 'clean'), 'tasks': ('noise25',)})
-  monkeypatch.setattr(protocols, 'load_lpips', lambda *_: ({'alex': lambda *_: 0.5}, {}))
+  monkeypatch.setattr(measure, '_load_lpips', lambda *_: ({'alex': lambda *_: 0.5}, {}))
   assert evaluate.evaluate(tiny_config, workdir)[0]['lpips_alex_input'] == 0.5
   lacks = {'lpips_alex': 'not computed: elsewhere'}
   monkeypatch.setattr(parallel, 'gather', lambda value: [value, lacks] if isinstance(value, dict) else [value])
   assert 'lpips_alex_input' not in evaluate.evaluate(tiny_config, workdir)[0]
-  assert json.loads((workdir / 'evaluation' / 'results.json').read_text())['not_computed'] == lacks
+  assert json.loads((workdir / 'evaluation' / 'results.json').read_text())['not_computed'] == lacks | WITHOUT
 
 
 def test_pairs(workdir, tmp_path, tiny_config):
@@ -64,16 +70,46 @@ def test_pairs(workdir, tmp_path, tiny_config):
   assert report['lh_jax'] == lh_jax.__version__ and report['jax'] == jax.__version__ and report['device'] == 'cpu'
   assert report['sets']['pairs']['images'] == 2 and len(report['sets']['pairs']['sha256']) == 64
   assert report['checkpoint']['path'] == str(workdir / 'export' / 'params.safetensors')
-  assert report['not_computed'] == {'lpips_alex': 'not computed: left out (lpips none)'}
+  assert report['not_computed'] == {'lpips_alex': 'not computed: left out (lpips none)'} | WITHOUT
   with open(folder / 'images.csv', newline='') as stream:
     lines = list(csv.DictReader(stream))
   assert [line['name'] for line in lines] == ['a.png', 'b.png'] and lines[0]['lpips_alex_input'] == ''
   assert math.fsum(float(line['ssim_y_restored']) for line in lines) / 2 == rows[0]['ssim_y_restored']
   table = (folder / 'table.md').read_text()
-  assert '| paired | 2 |' in table and 'LPIPS Alex is not computed' in table and 'average' not in table
+  assert (
+    '| paired | 2 |' in table
+    and 'LPIPS Alex is not computed' in table
+    and 'NIQE is not computed: no model was named' in table
+    and 'average' not in table
+  )
   assert np.asarray(Image.open(folder / 'comparison.png')).shape[1] > 4 * 32
   page = (folder / 'report.html').read_text()
   assert '2 of 2 scored images' in page and report['checkpoint']['sha256'] in page
+
+
+def test_niqe_and_fid(workdir, tmp_path, tiny_config, monkeypatch):
+  """NIQE in every column, FID of each row with two images, and the files of their models in the result."""
+  niqe.save(tmp_path / 'pristine.npz', niqe.Model(np.zeros(niqe.FEATURES), np.eye(niqe.FEATURES)))
+  (tmp_path / 'inception.safetensors').write_bytes(b'weights')
+  monkeypatch.setattr(fid, 'load', lambda path: lambda image: np.float32(image[:24, :32].reshape(1, -1)[:, :2048]))
+  write_images(tmp_path / 'two', 'ab', size=(96, 192))
+  write_images(tmp_path / 'one', 'a', size=(96, 192))
+  tiny_config.evaluate.update(
+    {
+      'sets': (f'two=folder:{tmp_path / "two"}', f'one=folder:{tmp_path / "one"}'),
+      'tasks': ('noise50',),
+      'niqe': str(tmp_path / 'pristine.npz'),
+      'fid': str(tmp_path / 'inception.safetensors'),
+    }
+  )
+  two, one = evaluate.evaluate(tiny_config, workdir)
+  assert two['fid_input'] > 0 and two['fid_ceiling'] > 0 and two['niqe_restored'] > 0
+  assert 'fid_input' not in one and one['niqe_input'] > 0
+  report = json.loads((workdir / 'evaluation' / 'results.json').read_text())
+  assert set(report['models']) == {'niqe', 'fid'} and set(report['not_computed']) == {'lpips_alex'}
+  table = (workdir / 'evaluation' / 'table.md').read_text()
+  assert '| NIQE | FID |' in table and 'FID takes two images: not computed for one: noise50.' in table
+  assert 'niqe_ceiling' in (workdir / 'evaluation' / 'images.csv').read_text().splitlines()[0]
 
 
 def test_embedded_photograph(workdir, tiny_config):
@@ -136,6 +172,10 @@ def test_plan():
     judge.Unit('t', 0, 'a', ('noise15', 'noise50')),
   ]
   assert [unit.name for unit in evaluate.plan(sets, ('noise15',), 1)] == ['a', 'b', 'a']
+  drops = source(('a', 'raindrop', 'a.png'))
+  assert evaluate.plan({'s': drops}, ('raindrop',), 0) == [judge.Unit('s', 0, 'a', ('raindrop',))]
+  with pytest.raises(ValueError, match='The data set t has clean images alone, and raindrop is not modelled'):
+    evaluate.plan({'t': sets['t']}, ('haze', 'raindrop'), 0)
   with pytest.raises(ValueError, match='The data set s has two images named a'):
     evaluate.plan({'s': source(('a', None, None), ('a', None, None))}, ('haze',), 0)
   with pytest.raises(ValueError, match="has clean images for 'noise', which evaluate.tasks does not name"):
@@ -149,19 +189,17 @@ def test_parse_set():
 
 
 def test_table_says_where_nothing_improved():
-  protocol = protocols.get('uhd')
+  uhd = measure.Measure(protocol=protocols.get('uhd'))
   row = {'set': 's', 'task': 'a', 'images': 1} | {
-    f'{metric}_{column}': value
-    for column, value in zip(judge.COLUMNS, (20.0, 19.0, 30.0))
-    for metric in protocol.metrics
+    f'{metric}_{column}': value for column, value in zip(judge.COLUMNS, (20.0, 19.0, 30.0)) for metric in uhd.metrics
   }
   better = row | {'task': 'b', 'psnr_y_restored': 25.0}
   equal = row | {'task': 'c', 'psnr_y_input': np.inf, 'psnr_y_restored': np.inf}
-  titles, lines = evaluate.table([row, better], protocol)
+  titles, lines = evaluate.table([row, better], uhd)
   assert titles[:3] == ['task', 'images', 'PSNR Y (dB)'] and titles[-1] == 'gain (dB)'
   assert [line[-1] for line in lines] == ['-1.00 (no improvement)', '+5.00', '+2.00']
   assert lines[2][:3] == ['average', '2 rows', '20.00 → 22.00 (30.00)']
-  assert evaluate.table([equal], protocol)[1][0][-1] == '+0.00 (no improvement)'
+  assert evaluate.table([equal], uhd)[1][0][-1] == '+0.00 (no improvement)'
 
 
 def test_the_hash_tells_data_sets_apart(tmp_path):

@@ -1,7 +1,6 @@
 """Which file goes where: trees, hidden files, loops, the output among the inputs, collisions."""
 
 import os
-import re
 
 import pytest
 

@@ -5,11 +5,14 @@ import pytest
 
 from lh_jax import html_report
 from lh_jax import judge
+from lh_jax import measure
 from lh_jax import protocols
 from lh_jax import synthesis
 from lh_jax.data import items
+from lh_jax.metrics import fid
 
 RNG = np.random.default_rng(0)
+UHD = measure.Measure(protocol=protocols.get('uhd'))
 
 
 class Halves:
@@ -34,7 +37,7 @@ def source(names, broken=()):
 
 
 def share(sets, units, process=0, count=1, worst=1):
-  one = judge.Judge(Halves(), protocols.get('uhd'), {}, alpha=0.5, severity=0.5, worst=worst)
+  one = judge.Judge(Halves(), UHD, alpha=0.5, severity=0.5, worst=worst)
   return one.share(sets, units, process, count)
 
 
@@ -63,9 +66,31 @@ def test_scores_of_input_restored_and_ceiling():
   (score,) = share(sets, units(['a'])).scores
   item = sets['s'][0]
   for column, image in (('input', item['degraded']), ('restored', (item['degraded'] * 0.5).astype(np.uint8))):
-    for metric, value in protocols.score(protocols.get('uhd'), image, item['clean']).items():
+    for metric, value in UHD.score(image, item['clean']).items():
       assert score[f'{metric}_{column}'] == value
   assert score['psnr_rgb_ceiling'] == np.inf and (score['height'], score['width']) == (24, 32)
+
+
+def test_frechet_distances_are_those_of_all_images(monkeypatch):
+  """Two processes' features, put together, are the whole set's; one image is no set."""
+  measured = measure.Measure(protocol=protocols.get('uhd'), inception=lambda image: image.reshape(1, -1)[:, :2048])
+  sets, plan = {'s': source(['a', 'b', 'c'])}, units(['a', 'b', 'c'])
+  parts = [judge.Judge(Halves(), measured, alpha=0.5, severity=0.5, worst=0) for _ in range(2)]
+  for process, part in enumerate(parts):
+    part.share(sets, plan, process, 2)
+  monkeypatch.setattr(judge.parallel, 'gather', lambda value: [value, other.pop(0)])
+  other = [parts[1].statistics['s', 'haze', column] for column in (*judge.COLUMNS, judge.REFERENCE)]
+  found = judge.distances(plan, parts[0].statistics)['s', 'haze']
+  clean, degraded = (
+    np.stack([sets['s'][index][kind].reshape(-1)[:2048] for index in range(3)]) for kind in ('clean', 'degraded')
+  )
+  expected = [fid.Statistics.empty() for _ in range(2)]
+  for statistics, features in zip(expected, (clean, degraded)):
+    statistics.add(features)
+  assert found['input'] == pytest.approx(fid.distance(*expected), rel=1e-6) and found['input'] > 1000
+  assert found['ceiling'] == pytest.approx(0, abs=1e-5 * found['input'])
+  monkeypatch.setattr(judge.parallel, 'gather', lambda value: [value])
+  assert judge.distances(units('b'), parts[1].statistics) == {('s', 'haze'): {}}
 
 
 def test_a_failure_is_handed_on_where_others_wait():

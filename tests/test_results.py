@@ -67,6 +67,7 @@ def test_markdown():
 def test_caveats():
   report = {
     'protocol': {'name': 'rgb', 'version': 3},
+    'models': {},
     'not_computed': {'lpips_vgg': 'not computed: run this'},
   }
   assert results.caveats(report) == 'Protocol rgb, version 3. LPIPS VGG is not computed: run this.'

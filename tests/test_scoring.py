@@ -11,9 +11,12 @@ import numpy as np
 from PIL import Image
 import pytest
 
+from lh_jax import measure
 from lh_jax import metrics
 from lh_jax import protocols
 from lh_jax import scoring
+from lh_jax.metrics import fid
+from lh_jax.metrics import niqe
 
 from tests.conftest import ROOT
 
@@ -53,7 +56,7 @@ def test_scores_of_a_folder(folders, tmp_path):
     assert report['mean'][name] == pytest.approx(np.mean([entry[name] for entry in report['files']]))
   assert report['files'][1]['psnr_rgb'] == pytest.approx(48.13, abs=0.01)  # errors of one level
   assert report['protocol']['name'] == 'uhd' and report['protocol']['lpips_channels'] == 'rgb'
-  assert report['not_computed'] == {'lpips_alex': 'not computed: left out (lpips none)'}
+  assert set(report['not_computed']) == {'lpips_alex', 'niqe', 'fid'}
   assert report['missing'] == report['extra'] == report['failed'] == [] and not report['allow_missing']
   assert '1 of 3 restored images are JPEG' in report['notes'][0] and len(report['sha256']) == 64
   with open(table, newline='') as stream:
@@ -68,6 +71,23 @@ def test_the_table_is_printed(folders, capsys):
   printed = capsys.readouterr().out
   assert '| images | PSNR RGB (dB) | SSIM RGB | PSNR Y (dB) | SSIM Y | LPIPS Alex | LPIPS VGG | CIEDE2000 |' in printed
   assert '| 3 | 48.13 |' in printed and 'Protocol rgb, version 1.' in printed and 'LPIPS VGG is not computed' in printed
+
+
+def test_niqe_and_fid(tmp_path, capsys, monkeypatch):
+  """Of two folders; an image that fails counts on neither side."""
+  niqe.save(tmp_path / 'pristine.npz', niqe.Model(np.zeros(niqe.FEATURES), np.eye(niqe.FEATURES)))
+  (tmp_path / 'inception.safetensors').write_bytes(b'weights')
+  monkeypatch.setattr(fid, 'load', lambda path: lambda image: np.float32(image[:24, :32].reshape(1, -1)[:, :2048]))
+  for name, size in (('a', (96, 192)), ('b', (96, 192)), ('small', (24, 32))):
+    for half in ('out', 'gt'):
+      write(tmp_path / half / f'{name}.png', RNG.integers(0, 256, (*size, 3), dtype=np.uint8))
+  options = ('--niqe', tmp_path / 'pristine.npz', '--fid', tmp_path / 'inception.safetensors')
+  assert score((tmp_path / 'out', tmp_path / 'gt'), *options, '-o', tmp_path / 'r.json') == 1
+  report = json.loads((tmp_path / 'r.json').read_text())
+  assert report['images'] == 2 and report['mean']['fid'] > 0 and report['files'][0]['niqe'] > 0
+  assert 'small: NIQE got an image of 24x32' in report['failed'][0] and set(report['models']) == {'niqe', 'fid'}
+  printed = capsys.readouterr().out
+  assert '| NIQE | FID |' in printed and 'FID of few images is too high' in printed
 
 
 def test_equal_images_are_infinite_everywhere(folders, tmp_path, capsys):
@@ -150,7 +170,7 @@ def test_an_interrupt(folders, monkeypatch):
   def interrupted(*args, **options):
     raise KeyboardInterrupt
 
-  monkeypatch.setattr(protocols, 'score', interrupted)
+  monkeypatch.setattr(measure.Measure, 'score', interrupted)
   assert score(folders) == 130
 
 
@@ -177,4 +197,4 @@ def test_the_module_runs(folders):
     check=False,
     cwd=ROOT,
   )
-  assert result.returncode == 0 and '| 3 | 52.' in result.stdout
+  assert result.returncode == 0 and re.search(r'\| 3 \| 5\d\.', result.stdout)

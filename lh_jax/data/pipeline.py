@@ -63,7 +63,7 @@ class TrainingBatches:
     self.close()
 
 
-def _candidates(items: Sequence[Item], tasks: Sequence[str]) -> list[np.ndarray]:
+def _candidates(items: Sequence[Item], tasks: Sequence[str], pairs_only: Sequence[str]) -> list[np.ndarray]:
   """For each task, the indices of the items that serve it."""
   labels = {item.task for item in items if item.task is not None}
   known = set(tasks) | {without_level(task) for task in tasks}
@@ -78,6 +78,9 @@ def _candidates(items: Sequence[Item], tasks: Sequence[str]) -> list[np.ndarray]
   without = [task for task, indices in zip(tasks, serving) if not indices.size]
   if without:
     raise ValueError(f'the data set has no images for tasks {", ".join(without)}; it has {", ".join(sorted(labels))}')
+  for task, indices in zip(tasks, serving):
+    if task in pairs_only and any(items[index].degraded is None for index in indices):
+      raise ValueError(f'task {task} is not modelled: its clean images need degraded ones beside them')
   return serving
 
 
@@ -160,6 +163,7 @@ def training_batches(
   *,
   tasks: Sequence[str],
   task_weights: Sequence[float] | None = None,
+  pairs_only: Sequence[str] = (),
   batch_size: int,
   crop_size: int,
   seed: int,
@@ -177,6 +181,7 @@ def training_batches(
     source: the data set.
     tasks: names of the tasks; the ids in the batch are places in this list.
     task_weights: relative frequency of each task; None means equal.
+    pairs_only: tasks whose images must all have a degraded twin, as nothing models them.
     batch_size: of all processes together.
     crop_size: side of the square crops in pixels.
     seed: not negative.
@@ -200,7 +205,7 @@ def training_batches(
   samples = _Samples(
     source=source,
     probabilities=_probabilities(tasks, task_weights),
-    serving=_candidates(source.items, tasks),
+    serving=_candidates(source.items, tasks, pairs_only),
     steps=range(start_step, num_steps),
     batch_size=batch_size,
     process_index=process_index,

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lh_jax.metrics import images
 from lh_jax.ops import cielab
 
 
@@ -27,26 +28,8 @@ def ciede2000(a: np.ndarray, b: np.ndarray) -> float:
   Raises:
     ValueError: the images are not both uint8 (H, W, 3), or their shapes differ.
   """
-  check_pair('ciede2000', a, b)
+  images.check_pair('ciede2000', a, b)
   return float(np.mean(np.asarray(_row_means(a, b), np.float64)))
-
-
-def check_pair(metric: str, a: np.ndarray, b: np.ndarray) -> None:
-  """Refuses what is no pair of 8-bit colour images.
-
-  Args:
-    metric: name for the message.
-    a: one image.
-    b: the other.
-
-  Raises:
-    ValueError: the images are not both uint8 (H, W, 3), or their shapes differ.
-  """
-  for image in (a, b):
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
-      raise ValueError(f'{metric} got an image of {image.dtype} {image.shape}; both must be uint8 (H, W, 3)')
-  if a.shape != b.shape:
-    raise ValueError(f'{metric} got a pair of sizes {a.shape[:2]} and {b.shape[:2]}; they must be equal')
 
 
 @jax.jit

@@ -18,6 +18,7 @@ from jax import lax
 import numpy as np
 
 from lh_jax import weight_files
+from lh_jax.metrics import images
 from lh_jax.metrics import weights
 from lh_jax.models import inception
 from lh_jax.ops import resize
@@ -135,8 +136,7 @@ class Inception:
     Raises:
       ValueError: the image is not uint8 (H, W, 3).
     """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
-      raise ValueError(f'FID got an image of {image.dtype} {image.shape}; it must be uint8 (H, W, 3)')
+    images.check('FID', image)
     rows, columns = (
       jnp.asarray(resize.interpolation_matrix(side, SIDE, kind='cubic', antialias=True), jnp.float32)
       for side in image.shape[:2]

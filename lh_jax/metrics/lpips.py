@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lh_jax import weight_files
+from lh_jax.metrics import images
 from lh_jax.metrics import weights
-from lh_jax.metrics.color_difference import check_pair
 from lh_jax.models import lpips as network
 
 # Rows of a band. Wider bands cost memory, narrower ones read the deep layers' weights more often.
@@ -58,7 +58,7 @@ class Lpips:
     Raises:
       ValueError: the images are no pair of uint8 (H, W, 3), or too small for the network.
     """
-    check_pair('LPIPS', a, b)
+    images.check_pair('LPIPS', a, b)
     layers, band = self._stream.layers, self._stream.band
     heights, widths = (network.map_sides(layers, side) for side in a.shape[:2])
     if min(heights + widths) < 1:

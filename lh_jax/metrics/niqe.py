@@ -26,6 +26,7 @@ import numpy as np
 from scipy import io
 from scipy import special
 
+from lh_jax.metrics import images
 from lh_jax.ops.color import rgb_to_y
 
 BLOCK = 96
@@ -73,13 +74,13 @@ def score(image: np.ndarray, model: Model, *, luma: str = 'y') -> float:
   return float(np.sqrt(np.maximum(offset @ np.linalg.pinv(covariance) @ offset, 0.0)))
 
 
-def fit(images: Iterable[np.ndarray], *, luma: str = 'y') -> Model:
+def fit(photographs: Iterable[np.ndarray], *, luma: str = 'y') -> Model:
   """The model of a set of pristine photographs: Gaussian of the features of their sharp blocks.
 
   As in the paper's Sec. 2.2, a block counts if its mean local deviation exceeds 0.75 times the image's largest.
 
   Args:
-    images: (H, W, 3) uint8 RGB each, as `score` takes them.
+    photographs: (H, W, 3) uint8 RGB each, as `score` takes them.
     luma: 'y' or 'gray'.
 
   Returns:
@@ -89,7 +90,7 @@ def fit(images: Iterable[np.ndarray], *, luma: str = 'y') -> Model:
     ValueError: an image does not fit, as in `score`, or there are not more sharp blocks than features.
   """
   chosen = [np.zeros((0, FEATURES))]
-  for image in images:
+  for image in photographs:
     features, sharpness = block_features(image, luma=luma)
     chosen.append(features[sharpness > SHARPNESS * sharpness.max()])
   features = np.concatenate(chosen)
@@ -165,8 +166,7 @@ def block_features(image: np.ndarray, *, luma: str = 'y') -> tuple[np.ndarray, n
   Raises:
     ValueError: the image is not uint8 (H, W, 3), or smaller than a block; or an unknown luma.
   """
-  if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
-    raise ValueError(f'NIQE got an image of {image.dtype} {image.shape}; it must be uint8 (H, W, 3)')
+  images.check('NIQE', image)
   if luma not in LUMAS:
     raise ValueError(f'NIQE got an unknown luma {luma!r}; luma must be one of {", ".join(LUMAS)}')
   rows, columns = image.shape[0] // BLOCK, image.shape[1] // BLOCK

@@ -1,8 +1,8 @@
 """PSNR and SSIM, with the windows that published protocols use, and the pair that restoration papers report.
 
 Contract: images (B, H, W, C) on the scale [0, max_value], one float32 value per image. `psnr` and `ssim` are pure,
-jittable and differentiable; `evaluate_pair` takes the uint8 pixels that are written to disk, without border crop. It
-gives the two values on luma, the headline of the UHD restoration papers, and on RGB, because luma hides colour errors.
+jittable and differentiable; `evaluate_pair` takes the uint8 pixels that are written to disk. It gives the two values
+on luma, the headline of the UHD restoration papers, and on RGB, because luma hides colour errors.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from lh_jax.metrics import images
 from lh_jax.ops.color import rgb_to_y
 
 SIGMA = 1.5
@@ -85,37 +86,66 @@ def ssim(a: jax.Array, b: jax.Array, *, max_value: float, window: str = 'gaussia
   return jnp.mean(lax.map(channel, jnp.arange(a.shape[-1])), axis=0)
 
 
-def evaluate_pair(restored: np.ndarray, reference: np.ndarray) -> dict[str, float]:
+def evaluate_pair(
+  restored: np.ndarray, reference: np.ndarray, *, border: int = 0, window: str = 'gaussian', ssim_side: int = 0
+) -> dict[str, float]:
   """Scores one restored image against its reference.
 
   Args:
-    restored: (H, W, 3) uint8 RGB, at least 11 x 11 pixels.
+    restored: (H, W, 3) uint8 RGB, at least 11 x 11 pixels inside the border.
     reference: the same shape and dtype.
+    border: pixels left out on each side.
+    window: of SSIM, key of WINDOWS.
+    ssim_side: images are averaged over blocks until their smaller side has about these pixels, for SSIM alone; 0 leaves
+      them.
 
   Returns:
     'psnr_y', 'ssim_y' on the unrounded BT.601 luma with peak 255, 'psnr_rgb', 'ssim_rgb' on RGB with peak 255. The
     PSNR of equal images is infinite.
 
   Raises:
-    ValueError: the shapes differ, are not (H, W, 3), are smaller than the window, or the dtype is not uint8.
+    ValueError: the images are not both uint8 (H, W, 3), their shapes differ or are smaller than the window.
   """
-  for name, image in (('restored', restored), ('reference', reference)):
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
-      raise ValueError(f'evaluate_pair got a {name} image of {image.dtype} {image.shape}; it must be uint8 (H, W, 3)')
-  _check_shapes(restored[None], reference[None])
-  return {name: float(value) for name, value in _score(restored, reference).items()}
+  images.check_pair('evaluate_pair', restored, reference)
+  found = _score(restored, reference, border=border, window=window, ssim_side=ssim_side)
+  return {name: float(value) for name, value in found.items()}
 
 
-@jax.jit
-def _score(restored: jax.Array, reference: jax.Array) -> dict[str, jax.Array]:
-  a, b = restored[None].astype(jnp.float32), reference[None].astype(jnp.float32)
-  y_a, y_b = rgb_to_y(a / 255.0), rgb_to_y(b / 255.0)
-  return {
-    'psnr_y': psnr(y_a, y_b, max_value=255.0)[0],
-    'ssim_y': ssim(y_a, y_b, max_value=255.0)[0],
-    'psnr_rgb': psnr(a, b, max_value=255.0)[0],
-    'ssim_rgb': ssim(a, b, max_value=255.0)[0],
-  }
+@functools.partial(jax.jit, static_argnames=('border', 'window', 'ssim_side'))
+def _score(
+  restored: jax.Array, reference: jax.Array, *, border: int, window: str, ssim_side: int
+) -> dict[str, jax.Array]:
+  height, width, _ = restored.shape
+  rgb = [
+    image[None, border : height - border, border : width - border].astype(jnp.float32)
+    for image in (restored, reference)
+  ]
+  found = {}
+  for colour, pair in (('y', [rgb_to_y(image / 255.0) for image in rgb]), ('rgb', rgb)):
+    found[f'psnr_{colour}'] = psnr(*pair, max_value=255.0)[0]
+    if ssim_side:
+      pair = [_averaged(image, ssim_side) for image in pair]
+    found[f'ssim_{colour}'] = ssim(*pair, max_value=255.0, window=window)[0]
+  return found
+
+
+def _averaged(image: jax.Array, side: int) -> jax.Array:
+  """(1, H, W, C), its smaller side brought near `side` by PyTorch's adaptive average pooling, as matrix products."""
+  ratio = max(1, round(min(image.shape[1:3]) / side))
+  rows, columns = (jnp.asarray(pooling_weights(length, length // ratio)) for length in image.shape[1:3])
+  return jnp.einsum('ih,bhwc,jw->bijc', rows, image, columns, precision='highest')
+
+
+def pooling_weights(length: int, cells: int) -> np.ndarray:
+  """Returns the (cells, length) float32 matrix of PyTorch's adaptive average pooling along one axis.
+
+  Cell i is the mean from floor(i length / cells) to ceil((i + 1) length / cells), so that cells may overlap.
+  """
+  weights = np.zeros((cells, length), np.float32)
+  for cell in range(cells):
+    first, last = cell * length // cells, -(-(cell + 1) * length // cells)
+    weights[cell, first:last] = 1.0 / (last - first)
+  return weights
 
 
 def _check_shapes(a: jax.Array, b: jax.Array) -> None:

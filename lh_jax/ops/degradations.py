@@ -38,6 +38,7 @@ __all__ = [
   'DEGRADATIONS',
   'STRENGTHS',
   'TASKS',
+  'UNMODELLED',
   'blur',
   'composite',
   'degrade',
@@ -136,6 +137,8 @@ COMPOSITES = {
   'noise25+blur': ('blur', 'noise25'),
 }
 BENCHMARK = (*TASKS, 'moire', *COMPOSITES)
+# Of published pairs, which alone can be trained and tested on: there is no model of it here.
+UNMODELLED = ('raindrop',)
 
 DEGRADATIONS = {
   'low_light': low_light,

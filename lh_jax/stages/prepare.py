@@ -34,13 +34,16 @@ def make(
   Raises:
     ValueError: an unknown task, or severities outside [0, 1].
   """
-  unknown = [task for task in tasks if task not in degradations.BENCHMARK]
+  known = (*degradations.BENCHMARK, *degradations.UNMODELLED)
+  unknown = [task for task in tasks if task not in known]
   if unknown:
-    raise ValueError(f'Unknown data.tasks {unknown}; known: {degradations.BENCHMARK}.')
+    raise ValueError(f'Unknown data.tasks {unknown}; known: {known}.')
   low, high = severity
   if not 0.0 <= low <= high <= 1.0:
     raise ValueError(f'data.severity must be a range within [0, 1], got {severity}.')
-  degrade = parallel.map_shards(lambda *args: degradations.degrade_batch(*args, tasks=(*tasks, 'identity')), mesh)
+  # No sample asks for what is not modelled: it comes in pairs.
+  branches = tuple('identity' if task in degradations.UNMODELLED else task for task in (*tasks, 'identity'))
+  degrade = parallel.map_shards(lambda *args: degradations.degrade_batch(*args, tasks=branches), mesh)
 
   def prepare(batch: Mapping[str, jax.Array], step: jax.Array) -> stages.Batch:
     clean = batch['clean'].astype(jnp.float32) / 255.0

@@ -210,3 +210,6 @@ def test_tasks_and_data_set_must_match():
     _batches(Numbered(tasks=('haze', 'fog', 'snow')))
   with pytest.raises(ValueError, match='has no images for tasks rain, noise25; it has haze'):
     _batches(Numbered(tasks=('haze', 'haze')))
+  with pytest.raises(ValueError, match='task rain is not modelled: its clean images need degraded ones beside them'):
+    _batches(Numbered(tasks=('rain', 'rain'), paired=(0,)), tasks=('rain',), pairs_only=('rain',))
+  assert _batches(Numbered(tasks=('rain', 'rain'), paired=(0, 1)), tasks=('rain',), pairs_only=('rain',))

@@ -27,11 +27,9 @@ def test_equal_images_and_a_cast_that_luma_hides():
 
 def test_errors():
   image = np.zeros((4, 5, 3), np.uint8)
-  with pytest.raises(
-    ValueError, match=r'ciede2000 got an image of float32 \(4, 5, 3\); both must be uint8 \(H, W, 3\)'
-  ):
+  with pytest.raises(ValueError, match=r'ciede2000 got an image of float32 \(4, 5, 3\); it must be uint8 \(H, W, 3\)'):
     metrics.ciede2000(image, image.astype(np.float32))
-  with pytest.raises(ValueError, match=r'ciede2000 got an image of uint8 \(4, 5\); both must be'):
+  with pytest.raises(ValueError, match=r'ciede2000 got an image of uint8 \(4, 5\); it must be'):
     metrics.ciede2000(image[..., 0], image)
   with pytest.raises(ValueError, match=r'ciede2000 got a pair of sizes \(4, 5\) and \(3, 5\); they must be equal'):
     metrics.ciede2000(image, image[:3])

@@ -111,7 +111,7 @@ def test_errors():
   metrics.evaluate_pair(image, image)
   with pytest.raises(ValueError, match='images of 10x11 pixels; the window needs 11x11'):
     metrics.evaluate_pair(image[:10], image[:10])
-  with pytest.raises(ValueError, match=r'shapes \(1, 11, 11, 3\) and \(1, 10, 11, 3\); they must be equal'):
+  with pytest.raises(ValueError, match=r'a pair of sizes \(11, 11\) and \(10, 11\); they must be equal'):
     metrics.evaluate_pair(image, image[:10])
   with pytest.raises(ValueError, match=r'shapes \(11, 11, 3\) and \(11, 11, 3\)'):
     metrics.psnr(image, image, max_value=255.0)
@@ -119,7 +119,7 @@ def test_errors():
     metrics.ssim(image[None], image[None], max_value=255.0, window='box')
   with pytest.raises(ValueError, match='images of 6x11 pixels; the window needs 7x7'):
     metrics.ssim(image[None, :6], image[None, :6], max_value=255.0, window='uniform')
-  with pytest.raises(ValueError, match=r'a restored image of float32 \(11, 11, 3\); it must be uint8 \(H, W, 3\)'):
+  with pytest.raises(ValueError, match=r'got an image of float32 \(11, 11, 3\); it must be uint8 \(H, W, 3\)'):
     metrics.evaluate_pair(image.astype(np.float32), image)
-  with pytest.raises(ValueError, match=r'a reference image of uint8 \(11, 11\)'):
+  with pytest.raises(ValueError, match=r'got an image of uint8 \(11, 11\)'):
     metrics.evaluate_pair(image, image[..., 0])

@@ -29,6 +29,15 @@ def test_batches_are_prepared_the_same_on_any_mesh():
   np.testing.assert_allclose(results[0]['clean'], host['clean'] / 255.0, atol=1e-6)
 
 
+def test_what_is_not_modelled_comes_in_pairs():
+  mesh = parallel.make_mesh()
+  host = {name: np.full((8, 16, 16, 3), value, np.uint8) for name, value in (('clean', 10), ('degraded', 20))}
+  host['task'] = np.full(8, 1, np.int32)
+  function = prepare.make(tasks=('raindrop',), severity=(0.2, 1.0), seed=3, stream='x', mesh=mesh)
+  batch = jax.jit(function)(parallel.put_batch(host, mesh), jnp.int32(5))
+  np.testing.assert_allclose(batch['degraded'], host['degraded'] / 255.0, atol=1e-6)
+
+
 def test_errors():
   mesh = parallel.make_mesh()
   with pytest.raises(ValueError, match=r"Unknown data.tasks \['fog'\]; known: \('low_light'"):
