@@ -51,6 +51,8 @@ FORBIDDEN = {
   'lh_jax.windows': ('flax', 'lh_jax.models', 'lh_jax.networks', 'lh_jax.programs', 'lh_jax.data', *UPPER),
   'lh_jax.options': ('jax', 'flax', 'numpy', *UPPER),
   'lh_jax.main': ('lh_jax.models', 'lh_jax.stages'),
+  # It runs on machines without JAX, and knows lh_jax.main by its command line only.
+  'lh_jax.launch': ('jax', 'flax', 'numpy', 'absl', 'lh_jax.models', 'lh_jax.stages', 'lh_jax.data', *UPPER),
   # Of the networks, metrics know those that are metrics: lpips and inception.
   'lh_jax.metrics': (
     'lh_jax.data',
@@ -136,6 +138,10 @@ def loaded(code: str, libraries: tuple[str, ...]) -> set[str]:
 
 def test_importing_the_package_is_cheap():
   assert not loaded('import lh_jax', ('jax', 'tensorflow', 'torch', 'grain', 'flax'))
+
+
+def test_launching_needs_no_jax():
+  assert not loaded('import lh_jax.launch.__main__', ('jax', 'numpy', 'flax', 'absl'))
 
 
 def test_inference_needs_no_training_library():
