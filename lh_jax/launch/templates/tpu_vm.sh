@@ -6,6 +6,7 @@ run="$HOME/lh_jax_launch/{{name}}" # .log, .pid of the training process, .exit w
 host=$(hostname)
 mkdir -p "$HOME/lh_jax_launch"
 touch "$run.log"
+start=$(($(wc -c <"$run.log") + 1))
 
 train() {
   trap "" HUP INT # A closed terminal must not end the training.
@@ -21,10 +22,8 @@ train() {
 # The number of a process is used again after a while, so its command is looked at too.
 if [ -s "$run.pid" ] && tr "\0" " " 2>/dev/null <"/proc/$(cat "$run.pid")/cmdline" | grep -qF -- "-m {{module}} "; then
   echo "[$host] {{name}} runs already, as process $(cat "$run.pid"); this is its log, a changed command has no effect"
-  start=$(($(wc -c <"$run.log") + 1))
 else
   rm -f "$run.pid" "$run.exit"
-  start=$(($(wc -c <"$run.log") + 1))
   echo "$(date -u +%FT%TZ) {{name}} starts on $host" >>"$run.log"
   train >>"$run.log" 2>&1 </dev/null &
   until [ -s "$run.pid" ] || [ -s "$run.exit" ]; do sleep 0.2; done
