@@ -17,7 +17,8 @@ NAMES = ('JAX_PLATFORMS', 'XLA_FLAGS', 'JAX_COORDINATOR_ADDRESS', 'JAX_NUM_PROCE
 def main(what: str, folder: str = '.', *rest: str) -> None:
   index, count = int(os.environ.get('JAX_PROCESS_ID', 0)), int(os.environ.get('JAX_NUM_PROCESSES', 1))
   if what == 'show':
-    print(json.dumps({'arguments': rest, 'variables': {name: os.environ.get(name) for name in NAMES}}))
+    shown = {'arguments': rest, 'variables': {name: os.environ.get(name) for name in NAMES}}
+    sys.stdout.write(json.dumps(shown) + '\n')  # At once, for another process writes to the same place.
     sys.exit(int(os.environ.get('CODE', 0)))
   received = []
   for number in (signal.SIGTERM, signal.SIGINT):

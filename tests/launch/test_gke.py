@@ -22,7 +22,11 @@ def test_manifest(tmp_path):
   assert manifest['metadata']['name'] == 'lh-jax'
   assert manifest['spec']['failurePolicy']['maxRestarts'] == 10
   (rule,) = manifest['spec']['failurePolicy']['rules']
-  assert rule == {'action': 'RestartJobSetAndIgnoreMaxRestarts', 'onJobFailureReasons': ['PodFailurePolicy']}
+  assert rule == {
+    'name': 'preemption',
+    'action': 'RestartJobSetAndIgnoreMaxRestarts',
+    'onJobFailureReasons': ['PodFailurePolicy'],
+  }
   (job,) = manifest['spec']['replicatedJobs']
   job = job['template']['spec']
   assert job['parallelism'] == job['completions'] == 4 and job['backoffLimit'] == 0

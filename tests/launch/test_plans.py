@@ -1,3 +1,4 @@
+import shlex
 import subprocess
 import sys
 
@@ -70,6 +71,22 @@ def test_the_workdir_is_found_however_it_is_written():
   assert plans.workdir(['--config=c', '--workdir', 'a', '--workdir=b']) == 'b'
   assert plans.workdir(['-workdir', 'a']) == 'a'
   assert plans.workdir(['--workdirs=a', '--workdir']) == ''
+
+
+def readme_commands():
+  text = (ROOT / 'lh_jax' / 'launch' / 'README.md').read_text().replace('\\\n', ' ')
+  return [line for line in text.splitlines() if line.startswith('python -m lh_jax.launch ') and 'TARGET' not in line]
+
+
+@pytest.mark.parametrize('command', readme_commands())
+def test_commands_of_the_readme(command, capsys):
+  words = shlex.split(command)[3:]
+  assert launch.main([words[0], '--dry-run', *words[1:]]) == 0
+  programs.check_shell(capsys.readouterr().out)
+
+
+def test_the_readme_has_an_example_of_every_target():
+  assert {command.split()[3] for command in readme_commands()} == set(launch.TARGETS)
 
 
 def test_help_names_all_targets(capsys):
