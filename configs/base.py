@@ -35,6 +35,8 @@ def get_config() -> ConfigDict:
       'num_threads': 2,
       'prefetch': 4,
       'cache_gib': 4.0,
+      # A run that gets no batch for so long ends with an error.
+      'timeout_seconds': 900,
     }
   )
 
@@ -115,8 +117,22 @@ def get_config() -> ConfigDict:
     }
   )
 
-  # data=-1: all devices that fsdp leaves.
-  config.mesh = ConfigDict({'data': -1, 'fsdp': 1})
+  # The devices of all processes as a product: 'data' (-1: all that the others leave) splits the batch; 'fsdp' the batch
+  # and the parameters; 'space' the rows of the images. The global batch stays what it is.
+  config.mesh = ConfigDict({'data': -1, 'fsdp': 1, 'space': 1})
+  # Several processes. start: 'auto' where a TPU slice, GKE, SLURM or the variables JAX_COORDINATOR_ADDRESS,
+  # JAX_NUM_PROCESSES and JAX_PROCESS_ID are detected; 'on', with what is not detected named here; 'off'.
+  config.hosts = ConfigDict(
+    {
+      'start': 'auto',
+      'coordinator': '',
+      'count': config_dict.placeholder(int),
+      'index': config_dict.placeholder(int),
+      'timeout_seconds': 1800,
+    }
+  )
+  # Writes a trace of five training steps to profile/ in the work directory, for xprof.
+  config.profile = False
   config.train = ConfigDict(
     {
       'stages': ('stage1', 'stage2'),

@@ -90,7 +90,7 @@ def fine_tune(
   optimizer = optim.Optimizer(**(config.optim.restorer.to_dict() | constant), first_step=0, last_step=steps)
   run = train.Run(config, options.runs / options.scale / 'fig2_finetuning')
   (stage,) = run.unfinished
-  prepare = jax.jit(run.prepare(stage), out_shardings=parallel.batch_sharding(run.mesh))
+  prepare = jax.jit(run.prepare(stage), out_shardings=parallel.image_sharding(run.mesh))
   step = jax.jit(make_step(start.networks, optimizer, mode, cutoff=config.losses.hf_cutoff))
   params = {name: start.params[name] for name in ('restorer', 'vae')}
   stats, latent, opt = start.params['restorer_stats'], start.params['latent'], optimizer.init(params)

@@ -53,6 +53,7 @@ TASKS = ('low_light', 'haze', 'blur', 'noise15', 'noise25', 'noise50')  # Table 
 UNSEEN = ('rain', 'snow', 'moire')  # Table 4
 COMPOSITES = ('low_light+noise25', 'haze+low_light', 'noise25+blur')  # Table 4
 COLUMNS = ('input', 'restored', 'ceiling')
+_NOT_TRAINED = ('mesh', 'hosts', 'profile', 'evaluate', 'restore')  # sections that leave the weights alone
 SEVERITY = 0.3  # of the synthesised test images
 
 
@@ -215,7 +216,7 @@ def _plain(settings: ConfigDict) -> dict[str, Any]:
 
 def _trained_by(text: str) -> dict[str, Any]:
   """What of a configuration, as JSON, decides what is trained: training is the same on every mesh."""
-  return {name: section for name, section in json.loads(text).items() if name not in ('mesh', 'evaluate', 'restore')}
+  return {name: section for name, section in json.loads(text).items() if name not in _NOT_TRAINED}
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:

@@ -42,8 +42,7 @@ class Checkpointer:
 
   def __exit__(self, *exception: Any) -> None:
     try:
-      self._manager.wait_until_finished()
-      self._manager.check_for_errors()
+      self.wait()
     finally:
       self._manager.close()
 
@@ -60,6 +59,11 @@ class Checkpointer:
     if step not in self._manager.all_steps():
       items = ocp.args.Composite(state=ocp.args.StandardSave(state), identity=ocp.args.JsonSave(self._identity))
       self._manager.save(step, args=items)
+
+  def wait(self) -> None:
+    """Waits until the last save is complete; raises if it failed."""
+    self._manager.wait_until_finished()
+    self._manager.check_for_errors()
 
   def check_identity(self, step: int) -> None:
     """Checks that a checkpoint was saved by this model.

@@ -24,6 +24,7 @@ from ml_collections import ConfigDict
 
 import lh_jax
 from lh_jax import exports
+from lh_jax import hosts
 from lh_jax import html_report
 from lh_jax import inference
 from lh_jax import judge as judge_lib
@@ -92,7 +93,7 @@ def plan(sets: dict[str, sources.Source], tasks: Sequence[str], max_images: int)
     max_images: of each set and task, the first ones; 0 takes all.
 
   Raises:
-    ValueError: an image is named twice, or there is no task for it.
+    ValueError: an image is named twice, there is no task for it, or there is no image.
   """
   units, counts = [], collections.Counter()
   for name, source in sets.items():
@@ -114,6 +115,8 @@ def plan(sets: dict[str, sources.Source], tasks: Sequence[str], max_images: int)
       counts.update((name, task) for task in wanted)
       if wanted:
         units.append(judge_lib.Unit(name, index, item.name, wanted))
+  if not units:
+    raise ValueError(f'There is no image to evaluate in {", ".join(sets)}.')
   return units
 
 
@@ -136,20 +139,24 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]]:
   """
   settings = config.evaluate
   started = time.perf_counter()
-  sets = open_sets(config)
+  sets = hosts.together(lambda: open_sets(config))
   units = plan(sets, tuple(settings.tasks), settings.max_images)
-  measure = measure_lib.Measure.load(
-    protocols.get(settings.protocol),
-    lpips=settings.lpips,
-    niqe_model=settings.niqe,
-    fid_weights=settings.fid,
-    fid_kind=settings.fid_kind,
+  measure = hosts.together(
+    lambda: measure_lib.Measure.load(
+      protocols.get(settings.protocol),
+      lpips=settings.lpips,
+      niqe_model=settings.niqe,
+      fid_weights=settings.fid,
+      fid_kind=settings.fid_kind,
+    )
   )
   # What one process cannot compute, none does: a mean is over all images.
   lacking = parallel.gather(dict(measure.not_computed))
   measure = measure.without({name: reason for found in lacking for name, reason in found.items()})
   for name, reason in measure.not_computed.items():
     log.info('%s is %s.', name, reason)
+  # A damaged image must not be found after hours; each process looks at all.
+  hosts.together(lambda: [source.check_readable() for source in sets.values()])
   restorer = inference.Restorer.from_pretrained(workdir, dtype=config.train.dtype, devices=settings.devices)
   groups = len({(unit.set, task) for unit in units for task in unit.tasks})
   worst = -(-settings.report_images // groups)  # of each
@@ -281,7 +288,7 @@ def note(report: Mapping[str, Any], measure: measure_lib.Measure) -> str:
     f'Means over images{over}. Gain is in {results.METRICS[measure.protocol.headline][0]}.',
     results.caveats(report),
   ]
-  few = [results.label(row, rows) for row in rows if f'{measure.set_metric}_restored' not in row]
-  if measure.inception is not None and few:
-    words.append(f'{results.METRICS[measure.set_metric][0]} takes two images: not computed for {", ".join(few)}.')
+  for row in rows:
+    for metric, reason in measure.lacking(row, '_restored').items():
+      words.append(f'{results.METRICS[metric][0]} of {results.label(row, rows)} is {reason}.')
   return ' '.join(words)

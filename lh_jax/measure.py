@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 import dataclasses
+import logging
 import pathlib
 from typing import Any
 
@@ -20,6 +21,8 @@ from lh_jax import results
 from lh_jax.metrics import fid
 from lh_jax.metrics import images
 from lh_jax.metrics import niqe
+
+log = logging.getLogger(__name__)
 
 Distance = Callable[[np.ndarray, np.ndarray], float]
 SET_METRICS = {'image': 'fid', 'patch': 'patch_fid'}
@@ -136,10 +139,11 @@ class Measure:
       reference: the same shape.
 
     Returns:
-      The values by the names of `metrics`, without those that are not computed; PSNR (dB) of equal images is infinite.
+      The values by the names of `metrics`, without those that are not computed and without NIQE where the image is too
+      small or too flat for it; PSNR (dB) of equal images is infinite.
 
     Raises:
-      ValueError: not such images, different shapes, or too small for the protocol or for NIQE.
+      ValueError: not such images, different shapes, or too small for the protocol.
     """
     protocol = self.protocol
     images.check_pair(f'Protocol {protocol.name}', restored, reference)
@@ -158,8 +162,27 @@ class Measure:
       fed = [np.ascontiguousarray(image[:, :, order]) for image in (a, b)]
       values |= {f'lpips_{net}': float(distance(*fed)) for net, distance in self.lpips.items()}
     if self.niqe is not None:
-      values['niqe'] = niqe.score(restored, self.niqe)
+      try:
+        values['niqe'] = niqe.score(restored, self.niqe)
+      except ValueError as error:
+        log.warning('%s.', error)
     return {name: values[name] for name in self.metrics if name in values}
+
+  def lacking(self, means: Mapping[str, Any], suffix: str = '') -> dict[str, str]:
+    """Says why a row of means lacks a value that is measured.
+
+    Args:
+      means: by name.
+      suffix: of its names, such as '_restored'.
+
+    Returns:
+      By the name of a metric, the reason.
+    """
+    reasons = {
+      'niqe': 'not computed: an image is too small or too flat',
+      self.set_metric: 'not computed: takes two images',
+    }
+    return {name: reasons[name] for name in self.columns if name in reasons and f'{name}{suffix}' not in means}
 
   def features(self, image: np.ndarray) -> np.ndarray:
     """Returns FID's features of one image or of its patches, (N, 2048) float32.

@@ -57,6 +57,11 @@ def pair_folders(restored: Path, reference: Path, *, allow_missing: bool) -> tup
     except ValueError as error:
       problems.append(str(error))
       continue
+    problems += [
+      f'{name}: {path.name} is misnamed, {text}; name it so'
+      for path in (ours[name], theirs[name])
+      if (text := image_files.renamed(path))
+    ]
     if sizes[0] != sizes[1]:
       told = [f'{width}x{height}' for height, width in sizes]
       problems.append(f'{name}: sizes differ, restored {told[0]}, reference {told[1]} (nothing is resized)')

@@ -1,12 +1,13 @@
 """Devices: the mesh, what is sharded over it, and moving host batches onto it. The only module that knows Mesh.
 
 Axes: 'data' splits the batch; 'fsdp' splits the batch and, beside it, every large parameter and its optimizer state;
-'space' splits the rows of an image, in inference. A global batch is the same batch on any mesh, and an image the same
-image: the partitioner inserts the collectives, and batch statistics are taken over the whole batch.
+'space' splits the rows of the images. A global batch is the same batch on any mesh, and an image the same image: the
+partitioner inserts the collectives, and batch statistics are taken over the whole batch.
 """
 
 from __future__ import annotations
 
+import collections
 import os
 import pathlib
 import pickle
@@ -26,27 +27,38 @@ _CPU_LIBRARY_FUSIONS = 'LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION,LIBRARY_FUSIO
 MIN_SHARDED_SIZE = 2**12
 
 
-def make_mesh(*, data: int = -1, fsdp: int = 1, devices: list[jax.Device] | None = None) -> Mesh:
-  """Arranges devices as (data, fsdp).
+def make_mesh(*, data: int = -1, fsdp: int = 1, space: int = 1, devices: list[jax.Device] | None = None) -> Mesh:
+  """Arranges devices as (data, fsdp, space).
+
+  Devices come process by process, 'space' innermost: each process holds whole samples, and the p-th of n processes the
+  p-th of n equal slices of every batch.
 
   Args:
-    data: devices along 'data'; -1 takes all that `fsdp` leaves.
+    data: devices along 'data'; -1 takes all that the others leave.
     fsdp: devices along 'fsdp'.
-    devices: defaults to all of `jax.devices()`.
+    space: devices along 'space', all of one process.
+    devices: defaults to all devices of all processes.
 
   Raises:
-    ValueError: the axes do not multiply to the number of devices.
+    ValueError: the axes do not multiply to the number of devices, or 'space' would reach beyond a process.
   """
-  devices = jax.devices() if devices is None else devices
+  devices = sorted(jax.devices() if devices is None else devices, key=lambda device: (device.process_index, device.id))
   count = len(devices)
-  if data == -1 and fsdp >= 1 and count % fsdp == 0:
-    data = count // fsdp
-  if data < 1 or fsdp < 1 or data * fsdp != count:
+  rest = fsdp * space
+  if data == -1 and min(fsdp, space) >= 1 and count % rest == 0:
+    data = count // rest
+  if min(data, fsdp, space) < 1 or data * rest != count:
     raise ValueError(
-      f'mesh.data={data} x mesh.fsdp={fsdp} must use all {count} devices; set mesh.data=-1 to fill up, or mesh.fsdp '
-      f'to a divisor of {count}.'
+      f'mesh.data={data} x mesh.fsdp={fsdp} x mesh.space={space} must use all {count} devices; set mesh.data=-1 to fill '
+      f'up, and mesh.fsdp and mesh.space so that their product divides {count}.'
     )
-  return Mesh(np.asarray(devices).reshape(data, fsdp), BATCH_AXES)
+  for process, own in collections.Counter(device.process_index for device in devices).items():
+    if own % space:
+      raise ValueError(
+        f'mesh.space={space} must divide the {own} devices of process {process}: the rows of an image are split within '
+        'a process.'
+      )
+  return Mesh(np.asarray(devices).reshape(data, fsdp, space), (*BATCH_AXES, SPACE_AXIS))
 
 
 def make_space_mesh(count: int) -> Mesh:
@@ -117,16 +129,22 @@ def space_sharding(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec(None, SPACE_AXIS))
 
 
-def check_batch_size(batch_size: int, mesh: Mesh) -> None:
-  """Checks that a global batch divides over the devices.
+def check_batch(batch_size: int, crop_size: int, mesh: Mesh) -> None:
+  """Checks that a global batch of square crops divides over the devices.
 
   Raises:
     ValueError: it does not.
   """
-  if batch_size < 1 or batch_size % mesh.size:
+  shards = mesh.shape['data'] * mesh.shape['fsdp']
+  if batch_size < 1 or batch_size % shards:
     raise ValueError(
-      f'A global batch of {batch_size} does not divide over {mesh.size} devices: set batch_size to a multiple of '
-      f'{mesh.size}, or use fewer devices.'
+      f'A global batch of {batch_size} does not divide over mesh.data x mesh.fsdp = {shards} devices: set batch_size to '
+      f'a multiple of {shards}, use fewer devices, or give some of them to mesh.space.'
+    )
+  if crop_size % mesh.shape[SPACE_AXIS]:
+    raise ValueError(
+      f'The {crop_size} rows of a crop do not divide over mesh.space={mesh.shape[SPACE_AXIS]} devices: set crop_size to '
+      'a multiple of it, or a smaller mesh.space.'
     )
 
 
@@ -136,8 +154,13 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-  """The sharding of a batch: its first axis over all devices."""
+  """The sharding of a batch from the host: its first axis over 'data' and 'fsdp'."""
   return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def image_sharding(mesh: Mesh) -> NamedSharding:
+  """The sharding of a batch of images in training: as `batch_sharding`, and the rows over 'space'."""
+  return NamedSharding(mesh, PartitionSpec(BATCH_AXES, SPACE_AXIS))
 
 
 def state_shardings(mesh: Mesh, abstract: Any, *, min_size: int = MIN_SHARDED_SIZE) -> Any:

@@ -68,7 +68,7 @@ def caveats(report: Mapping[str, Any]) -> str:
   protocol = report['protocol']
   lacking = [f'{METRICS[metric][0]} is {reason}.' for metric, reason in report['not_computed'].items()]
   words = [f'Protocol {protocol["name"]}, version {protocol["version"]}.', *lacking]
-  if {'fid', 'patch_fid'} & report['models'].keys():
+  if ({'fid', 'patch_fid'} & report['models'].keys()) - report['not_computed'].keys():
     words.append('FID of few images is too high: compare only sets of equal counts.')
   return ' '.join(words)
 

@@ -108,11 +108,13 @@ def score_folders(restored: Path, reference: Path, options: Options) -> int:
   )
   scores, of_set, failures, cases = _score(pairs, measure, pictures=options.html is not None)
   scored = {score['name'] for score in scores}
+  mean = (results.mean(scores) if scores else {}) | of_set
   report = {
     'lh_jax': lh_jax.__version__,
     'jax': importlib.metadata.version('jax'),
     'device': parallel.device_name(1),
     **measure.provenance,
+    'not_computed': {**measure.not_computed, **(measure.lacking(mean) if scores else {})},
     'restored': str(restored),
     'reference': str(reference),
     'images': len(scores),
@@ -123,7 +125,7 @@ def score_folders(restored: Path, reference: Path, options: Options) -> int:
     'failed': failures,
     'notes': _notes(pairs),
     'seconds': round(time.perf_counter() - started, 3),
-    'mean': (results.mean(scores) if scores else {}) | of_set,
+    'mean': mean,
     'files': scores,
   }
   _write(report, scores, cases, measure, options)

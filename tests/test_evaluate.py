@@ -108,7 +108,7 @@ def test_niqe_and_fid(workdir, tmp_path, tiny_config, monkeypatch):
   report = json.loads((workdir / 'evaluation' / 'results.json').read_text())
   assert set(report['models']) == {'niqe', 'fid'} and set(report['not_computed']) == {'lpips_alex'}
   table = (workdir / 'evaluation' / 'table.md').read_text()
-  assert '| NIQE | FID |' in table and 'FID takes two images: not computed for one: noise50.' in table
+  assert '| NIQE | FID |' in table and 'FID of one: noise50 is not computed: takes two images.' in table
   assert 'niqe_ceiling' in (workdir / 'evaluation' / 'images.csv').read_text().splitlines()[0]
 
 
@@ -178,6 +178,8 @@ def test_plan():
     evaluate.plan({'t': sets['t']}, ('haze', 'raindrop'), 0)
   with pytest.raises(ValueError, match='The data set s has two images named a'):
     evaluate.plan({'s': source(('a', None, None), ('a', None, None))}, ('haze',), 0)
+  with pytest.raises(ValueError, match='There is no image to evaluate in s, t'):
+    evaluate.plan({'s': source(), 't': source()}, ('haze',), 0)
   with pytest.raises(ValueError, match="has clean images for 'noise', which evaluate.tasks does not name"):
     evaluate.plan(sets, ('haze',), 0)
 

@@ -1,10 +1,6 @@
 """lh_jax.evaluate on two processes that compute together: every image once, and one result."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -15,27 +11,19 @@ from lh_jax import evaluate
 from lh_jax import exports
 from lh_jax import networks as networks_lib
 
-from tests.conftest import ROOT
-
-TIMEOUT = 300.0
+from tests import processes
 
 # Two of each process's devices share the rows of its images.
 PROCESS = """
-import json, pathlib, sys
-sys.path.insert(0, ROOT)
-port, process, workdir, data = sys.argv[1:]
-import jax
-jax.config.update('jax_cpu_collectives_implementation', 'gloo')
-jax.distributed.initialize(f'127.0.0.1:{port}', 2, int(process))
-from tests import conftest
+import json, pathlib
 from lh_jax import evaluate, parallel
-assert jax.process_count() == 2 and parallel.gather({'of': int(process), 'pad': 'x' * int(process)}) == [
-  {'of': 0, 'pad': ''}, {'of': 1, 'pad': 'x'}
-]
+workdir, data = map(pathlib.Path, sys.argv[1:])
+process = {'of': parallel.jax.process_index(), 'pad': 'x' * parallel.jax.process_index()}
+assert parallel.gather(process) == [{'of': 0, 'pad': ''}, {'of': 1, 'pad': 'x'}]
 config = conftest.tiny_config()
-config.evaluate.update({'source': 'folder', 'path': data, 'lpips': 'none', 'devices': 2})
+config.evaluate.update({'source': 'folder', 'path': str(data), 'lpips': 'none', 'devices': 2})
 try:
-  print('ROWS', json.dumps(evaluate.evaluate(config, pathlib.Path(workdir))))
+  print('ROWS', json.dumps(evaluate.evaluate(config, workdir)))
 except RuntimeError as error:
   print('FAILED', error)
 """
@@ -43,26 +31,10 @@ except RuntimeError as error:
 
 def start(workdir, data):
   """Runs both processes and returns the last line of what each printed."""
-  with socket.socket() as probe:
-    probe.bind(('127.0.0.1', 0))
-    port = probe.getsockname()[1]
-  code = PROCESS.replace('ROOT', repr(str(ROOT)))
-  processes = [
-    subprocess.Popen(
-      [sys.executable, '-c', code, str(port), str(process), str(workdir), str(data)],
-      env=os.environ | {'JAX_PLATFORMS': 'cpu'},
-      text=True,
-      stdout=subprocess.PIPE,
-      stderr=subprocess.PIPE,
-    )
-    for process in range(2)
+  written = processes.run(PROCESS, workdir, data)
+  return [
+    next(line for line in reversed(out.splitlines()) if line.startswith(('ROWS', 'FAILED'))) for out, _ in written
   ]
-  lines = []
-  for process in processes:
-    out, err = process.communicate(timeout=TIMEOUT)
-    assert process.returncode == 0, err
-    lines.append(next(line for line in reversed(out.splitlines()) if line.startswith(('ROWS', 'FAILED'))))
-  return lines
 
 
 @pytest.fixture(name='run')

@@ -9,12 +9,22 @@ import pytest
 from lh_jax import parallel
 
 
-@pytest.mark.parametrize('options, shape', [({}, (8, 1)), ({'fsdp': 4}, (2, 4)), ({'data': 1, 'fsdp': 8}, (1, 8))])
+@pytest.mark.parametrize(
+  'options, shape',
+  [
+    ({}, (8, 1, 1)),
+    ({'fsdp': 4}, (2, 4, 1)),
+    ({'data': 1, 'fsdp': 4, 'space': 2}, (1, 4, 2)),
+    ({'space': 8}, (1, 1, 8)),
+  ],
+)
 def test_mesh(options, shape):
   assert tuple(parallel.make_mesh(**options).shape.values()) == shape
 
 
-@pytest.mark.parametrize('options', [{'fsdp': 3}, {'data': 4}, {'data': 16}, {'fsdp': 0}])
+@pytest.mark.parametrize(
+  'options', [{'fsdp': 3}, {'data': 4}, {'data': 16}, {'fsdp': 0}, {'space': 3}, {'space': 0}, {'fsdp': 4, 'space': 4}]
+)
 def test_mesh_that_does_not_fit(options):
   with pytest.raises(ValueError, match=r'must use all 8 devices; set mesh.data=-1'):
     parallel.make_mesh(**options)
@@ -22,9 +32,26 @@ def test_mesh_that_does_not_fit(options):
 
 def test_batch_size():
   mesh = parallel.make_mesh()
-  parallel.check_batch_size(16, mesh)
-  with pytest.raises(ValueError, match='batch of 12 does not divide over 8 devices'):
-    parallel.check_batch_size(12, mesh)
+  parallel.check_batch(16, 30, mesh)
+  parallel.check_batch(2, 32, parallel.make_mesh(space=4))
+  with pytest.raises(ValueError, match='batch of 12 does not divide over mesh.data x mesh.fsdp = 8 devices'):
+    parallel.check_batch(12, 32, mesh)
+  with pytest.raises(ValueError, match='The 30 rows of a crop do not divide over mesh.space=4 devices'):
+    parallel.check_batch(8, 30, parallel.make_mesh(space=4))
+
+
+def test_processes_hold_whole_samples():
+  """Whatever order the devices come in; rows are not split over processes."""
+
+  class Device:
+    def __init__(self, process_index, id):
+      self.process_index, self.id = process_index, id
+
+  devices = [Device(process, 2 * place + process) for place in range(4) for process in range(2)]
+  mesh = parallel.make_mesh(fsdp=2, space=2, devices=devices)
+  assert [[device.process_index for device in row.flat] for row in mesh.devices] == [[0] * 4, [1] * 4]
+  with pytest.raises(ValueError, match='mesh.space=8 must divide the 4 devices of process 0'):
+    parallel.make_mesh(space=8, devices=devices)
 
 
 def test_state_shardings():

@@ -74,20 +74,30 @@ def test_the_table_is_printed(folders, capsys):
 
 
 def test_niqe_and_fid(tmp_path, capsys, monkeypatch):
-  """Of two folders; an image that fails counts on neither side."""
+  """Of two folders; where a value of one image is missing, so is its mean, and nothing else."""
   niqe.save(tmp_path / 'pristine.npz', niqe.Model(np.zeros(niqe.FEATURES), np.eye(niqe.FEATURES)))
   (tmp_path / 'inception.safetensors').write_bytes(b'weights')
   monkeypatch.setattr(fid, 'load', lambda path: lambda image: np.float32(image[:24, :32].reshape(1, -1)[:, :2048]))
-  for name, size in (('a', (96, 192)), ('b', (96, 192)), ('small', (24, 32))):
+  rng = np.random.default_rng(0)
+  for name in 'ab':
     for half in ('out', 'gt'):
-      write(tmp_path / half / f'{name}.png', RNG.integers(0, 256, (*size, 3), dtype=np.uint8))
+      write(tmp_path / half / f'{name}.png', rng.integers(0, 256, (96, 192, 3), dtype=np.uint8))
   options = ('--niqe', tmp_path / 'pristine.npz', '--fid', tmp_path / 'inception.safetensors')
-  assert score((tmp_path / 'out', tmp_path / 'gt'), *options, '-o', tmp_path / 'r.json') == 1
+  assert score((tmp_path / 'out', tmp_path / 'gt'), *options, '-o', tmp_path / 'r.json') == 0
   report = json.loads((tmp_path / 'r.json').read_text())
-  assert report['images'] == 2 and report['mean']['fid'] > 0 and report['files'][0]['niqe'] > 0
-  assert 'small: NIQE got an image of 24x32' in report['failed'][0] and set(report['models']) == {'niqe', 'fid'}
+  assert report['images'] == 2 and report['mean']['fid'] > 0 and report['mean']['niqe'] > 0
+  assert set(report['models']) == {'niqe', 'fid'} and set(report['not_computed']) == {'lpips_alex'}
   printed = capsys.readouterr().out
   assert '| NIQE | FID |' in printed and 'FID of few images is too high' in printed
+  write(tmp_path / 'out' / 'b.png', np.full((96, 192, 3), 255, np.uint8))
+  for half in ('out', 'gt'):
+    (tmp_path / half / 'a.png').unlink()
+  assert score((tmp_path / 'out', tmp_path / 'gt'), *options, '-o', tmp_path / 'r.json') == 0
+  report = json.loads((tmp_path / 'r.json').read_text())
+  assert report['images'] == 1 and 'psnr_y' in report['mean'] and not {'fid', 'niqe'} & set(report['mean'])
+  assert report['not_computed']['niqe'] == 'not computed: an image is too small or too flat'
+  assert report['not_computed']['fid'] == 'not computed: takes two images'
+  assert 'FID of few' not in capsys.readouterr().out
 
 
 def test_equal_images_are_infinite_everywhere(folders, tmp_path, capsys):
@@ -111,6 +121,14 @@ def test_every_file_that_does_not_fit_is_named(folders, capsys):
   assert 'extra: the restored image extra_restored has no reference' in told
   assert 'c.jpg and c.png have the same stem' in told
   assert 'a: sizes differ, restored 33x24, reference 32x24 (nothing is resized)' in told
+
+
+def test_a_misnamed_file_is_refused(folders, capsys):
+  out, _ = folders
+  write(out / 'a.jpg')
+  (out / 'a.jpg').rename(out / 'a.png')
+  assert score(folders) == 1
+  assert 'a: a.png is misnamed, its bytes are those of a .jpg file' in capsys.readouterr().err
 
 
 def test_allow_missing_is_recorded(folders, tmp_path, capsys):

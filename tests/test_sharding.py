@@ -28,7 +28,7 @@ def run(config, stage_name, phase, mesh):
   frozen = parallel.put(frozen, jax.tree.map(lambda _: parallel.replicated(mesh), frozen))
   prepared = jax.jit(
     prepare.make(tasks=('low_light', 'noise25'), severity=(0.2, 1.0), seed=0, stream='test', mesh=mesh),
-    out_shardings=parallel.batch_sharding(mesh),
+    out_shardings=parallel.image_sharding(mesh),
   )
   step = jax.jit(stage.steps[phase], donate_argnums=0, out_shardings=(shardings, parallel.replicated(mesh)))
   rng, metrics = np.random.default_rng(0), []
@@ -43,7 +43,7 @@ def run(config, stage_name, phase, mesh):
 def test_eight_devices_equal_one(tiny_config, stage, phase):
   assert jax.device_count() == 8
   _, single, single_metrics = run(tiny_config, stage, phase, parallel.make_mesh(devices=jax.devices()[:1]))
-  for options in ({}, {'fsdp': 4}):
+  for options in ({}, {'fsdp': 4}, {'fsdp': 2, 'space': 2}):
     shardings, state, metrics = run(tiny_config, stage, phase, parallel.make_mesh(**options))
     assert jax.tree.all(jax.tree.map(lambda leaf, sharding: leaf.sharding == sharding, state, shardings))
     sharded = [leaf for leaf in jax.tree.leaves(state.params) if not leaf.sharding.is_fully_replicated]

@@ -36,8 +36,6 @@ KINDS = {
   'size': 'a pair of different sizes, EXIF orientation applied',
   'count': 'neither the number of images that the paper has nor the publishers',
 }
-# What browsers and download managers call files they have not finished.
-_UNFINISHED = ('.aria2', '.crdownload', '.download', '.opdownload', '.part', '.partial', '.tmp')
 _SECOND = re.compile(r' \(\d+\)$| - Copy$')
 _PNG_END = b'IEND\xaeB`\x82'
 _JPEG_END = b'\xff\xd9'
@@ -88,8 +86,8 @@ def _examine(path: Path, name: str, *, deep: bool) -> tuple[tuple[int, int] | No
   with path.open('rb') as stream:
     kinds = known.suffixes(stream.read(16))
   problems = []
-  if path.suffix.lower() not in kinds:
-    problems.append(Problem('format', f'{name}: its bytes are those of a {kinds[0]} file'))
+  if text := image_files.renamed(path):
+    problems.append(Problem('format', f'{name}: {text}'))
   early = _ends_early(path, kinds)
   if deep or early:  # What some cameras write behind the picture hides its end, so that decoding decides.
     try:
@@ -120,15 +118,6 @@ def _pair(item: Item, folder: Path, *, deep: bool) -> tuple[Item | None, list[Pr
   return dataclasses.replace(item, height=sizes[0][0], width=sizes[0][1]), problems
 
 
-def _leftovers(others: Sequence[Path], folder: Path) -> tuple[list[Problem], list[str]]:
-  """Half downloads among the files that are no images, and a note on the rest."""
-  begun = [file for file in others if file.suffix.lower() in _UNFINISHED]
-  rest = [file.name for file in others if file not in begun and not file.name.startswith('.')]
-  problems = [Problem('partial', f'{folder.name}/{file.relative_to(folder)}: half downloaded') for file in begun]
-  notes = [f'{len(rest)} file(s) are no images and are left alone: {", ".join(rest[:3])}'] if rest else []
-  return problems, notes
-
-
 def _second_downloads(items: Sequence[Item]) -> list[Problem]:
   """'0001 (1).png' beside '0001.png': pairs by name, but the same picture twice."""
   stems = {layouts.stem(item) for item in items}
@@ -137,16 +126,6 @@ def _second_downloads(items: Sequence[Item]) -> list[Problem]:
     for name in sorted(stems)
     if _SECOND.search(name) and _SECOND.sub('', name) in stems
   ]
-
-
-def _counts(dataset: Dataset, split: str, images: int) -> tuple[list[Problem], list[str]]:
-  """Compares with what the paper and the publishers say."""
-  said = [(count.by, getattr(count, split)) for count in dataset.counts]
-  apart = [f'{by} has {number}' for by, number in said if number != images]
-  if not apart:
-    return [], []
-  text = f'{split} has {images} images; {", ".join(apart)}'
-  return ([Problem('count', text)], []) if len(apart) == len(said) else ([], [text])
 
 
 def check_split(
@@ -184,9 +163,15 @@ def check_split(
       problems += more
       if advance:
         advance(done, len(scanned.items))
-  begun, notes = _leftovers(scanned.others, scanned.folder)
   images = len(scanned.items)
-  wrong, differs = _counts(dataset, split, images)
+  counts, notes = dataset.compare(split, images), []
+  if counts.differs:
+    problems.append(Problem('count', counts.text))
+  elif counts.text:
+    notes.append(counts.text)
+  rest = [file.name for file in scanned.others if not file.name.startswith('.')]
+  if rest:
+    notes.insert(0, f'{len(rest)} file(s) are no images and are left alone: {", ".join(rest[:3])}')
   held = 0
   if split == 'train' and images > 1:
     held = len(splits.validation(dataset.name, [layouts.stem(item) for item in scanned.items]))
@@ -196,8 +181,8 @@ def check_split(
     validation=held,
     sizes=dict(collections.Counter(f'{item.height}x{item.width}' for item in items).most_common()),
     items=tuple(items),
-    problems=(*problems, *begun, *wrong),
-    notes=(*notes, *differs),
+    problems=tuple(problems),
+    notes=tuple(notes),
   )
 
 

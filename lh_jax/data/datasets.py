@@ -44,6 +44,19 @@ class Count:
   test: int
 
 
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+  """A number of images beside what others say.
+
+  Attributes:
+    text: whose number is another one; empty where nobody's is.
+    differs: it is nobody's number.
+  """
+
+  text: str
+  differs: bool
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Dataset:
   """One published data set.
@@ -88,6 +101,21 @@ class Dataset:
     if self.task_folders:
       inside = f'a folder for each degradation ({", ".join(self.task_folders)}), each with {inside}'
     return f'{"|".join(self.train)} and {"|".join(self.test)}, each with {inside}'
+
+  def compare(self, split: str, images: int) -> Comparison:
+    """Compares a count with what the paper and the publishers say.
+
+    Args:
+      split: 'train' or 'test'.
+      images: how many there are.
+
+    Returns:
+      The comparison.
+    """
+    said = [(count.by, getattr(count, split)) for count in self.counts]
+    apart = [f'{by} has {number}' for by, number in said if number != images]
+    text = f'{split} has {images} images; {", ".join(apart)}' if apart else ''
+    return Comparison(text, bool(apart) and len(apart) == len(said))
 
   @property
   def instructions(self) -> str:

@@ -87,6 +87,18 @@ def list_images(folder: str | Path) -> list[Path]:
   return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
+def renamed(path: str | Path) -> str:
+  """Tells of a file that is not what its suffix says, such as a JPEG saved as PNG; empty where it is.
+
+  Args:
+    path: an image file.
+  """
+  path = Path(path)
+  with path.open('rb') as stream:
+    kinds = known.suffixes(stream.read(16))
+  return '' if path.suffix.lower() in kinds or not kinds else f'its bytes are those of a {kinds[0]} file'
+
+
 @contextlib.contextmanager
 def _opened(path: str | Path) -> Iterator[Header]:
   """Gives the file's header; whatever goes wrong meanwhile becomes an error that names the file."""

@@ -71,17 +71,17 @@ class Source:
     item = self.items[index]
     return {'name': item.name, **arrays} if item.task is None else {'name': item.name, 'task': item.task, **arrays}
 
-  def check_readable(self, *, limit: int) -> None:
-    """Decodes every image file of a small set, so that a damaged one is found before training; the cache keeps them.
+  def check_readable(self, *, limit: int | None = None) -> None:
+    """Decodes every image file, so that a damaged one is found before the work begins; the cache keeps them.
 
     Args:
-      limit: sets of more images are left alone.
+      limit: sets of more images are left alone; None looks at any.
 
     Raises:
       ValueError: naming every image that cannot be read.
     """
     files = [index for index, item in enumerate(self.items) if item.clean is not None]
-    if len(files) > limit:
+    if limit is not None and len(files) > limit:
       return
 
     def problem(index: int) -> str | None:
@@ -168,7 +168,8 @@ def sized(items: Sequence[Item]) -> tuple[list[Item], list[str]]:
     items: with files; their sizes are ignored.
 
   Returns:
-    The items whose files have readable headers and, for pairs, one size; and a line on each of the others.
+    The items whose files are what their suffixes say, have readable headers and, for pairs, one size; and a line on
+    each of the others.
   """
 
   def check(item: Item) -> Item | str:
@@ -182,6 +183,9 @@ def sized(items: Sequence[Item]) -> tuple[list[Item], list[str]]:
         f'{item.name}: sizes differ, clean {item.clean.name!r} is {clean[0]}x{clean[1]} and degraded '
         f'{item.degraded.name!r} is {degraded[0]}x{degraded[1]} (height x width, orientation applied)'
       )
+    for file in filter(None, (item.clean, item.degraded)):
+      if text := image_files.renamed(file):
+        return f'{item.name}: {file.name!r} is misnamed, {text}; name it so'
     return dataclasses.replace(item, height=clean[0], width=clean[1])
 
   with futures.ThreadPoolExecutor(_HEADER_THREADS) as pool:

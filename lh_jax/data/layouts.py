@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 import dataclasses
+import logging
 from pathlib import Path
 from pathlib import PurePosixPath
 
@@ -22,6 +23,12 @@ from lh_jax.data.items import Item
 from lh_jax.data.items import raise_problems
 from lh_jax.data.items import sized
 from lh_jax.data.items import Source
+
+
+log = logging.getLogger(__name__)
+
+# What browsers and download managers call files they have not finished.
+_UNFINISHED = ('.aria2', '.crdownload', '.download', '.opdownload', '.part', '.partial', '.tmp')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +52,7 @@ class Scan:
     folder: the folder of the split.
     items: the pairs, in the order of their names; sizes are not filled in.
     problems: everything that does not fit.
-    others: files that belong to no pair because they are no images, such as a licence text or half a download.
+    others: files that belong to no pair because they are no images, such as a licence text.
   """
 
   folder: Path
@@ -185,8 +192,11 @@ def scan(path: str | Path, dataset: Dataset, split: str) -> Scan:
   else:
     items, problems = _match(folder, dataset, task=dataset.task, prefix=dataset.name)
   images = set(image_files.list_images(folder))
-  others = (file for file in folder.rglob('*') if file.is_file() and file not in images)
-  return Scan(folder=folder, items=tuple(items), problems=tuple(problems), others=tuple(sorted(others)))
+  others = sorted(file for file in folder.rglob('*') if file.is_file() and file not in images)
+  begun = [file for file in others if file.suffix.lower() in _UNFINISHED]
+  problems += [Problem('partial', f'{folder.name}/{file.relative_to(folder)}: half downloaded') for file in begun]
+  others = tuple(file for file in others if file not in begun)
+  return Scan(folder=folder, items=tuple(items), problems=tuple(problems), others=others)
 
 
 def select(scanned: Scan, dataset: Dataset, split: str) -> list[Item]:
@@ -220,6 +230,19 @@ def _set_folder(path: Path, dataset: Dataset, *, alone: bool) -> Path:
   return found[0]
 
 
+def _of_tasks(items: list[Item], dataset: Dataset, tasks: Sequence[str] | None) -> list[Item]:
+  """Of a set with a folder for each task, the items of the tasks asked for; tells what is left out."""
+  if not dataset.task_folders or tasks is None:
+    return items
+  there = sorted({item.task for item in items})
+  left = [task for task in there if task not in tasks]
+  if left == there:
+    raise ValueError(f'{dataset.title} has images for {", ".join(there)}, and none for {", ".join(tasks)}.')
+  if left:
+    log.warning('%s: left out, as no task asks for them: %s.', dataset.title, ', '.join(left))
+  return [item for item in items if item.task in tasks]
+
+
 def source(
   names: str, path: str | Path, *, split: str = 'train', tasks: Sequence[str] | None = None, cache_gib: float = 4.0
 ) -> Source:
@@ -237,7 +260,8 @@ def source(
 
   Raises:
     FileNotFoundError: if a folder is missing; tells how to get the data set.
-    ValueError: if a name or the split is unknown, or naming all files that do not fit or cannot be read.
+    ValueError: if a name or the split is unknown, naming all files that do not fit or cannot be read, or if none is
+      of `tasks`.
   """
   chosen = [find(name) for name in names.split('+')]
   items, problems = [], []
@@ -246,11 +270,10 @@ def source(
     scanned = scan(folder, dataset, splits.published(split))
     problems += [f'{dataset.name}: {problem.text}' for problem in scanned.problems]
     if not scanned.problems:
-      items += [
-        item
-        for item in select(scanned, dataset, split)
-        if not dataset.task_folders or tasks is None or item.task in tasks
-      ]
+      items += _of_tasks(select(scanned, dataset, split), dataset, tasks)
+      counts = dataset.compare(splits.published(split), len(scanned.items))
+      if counts.differs:
+        log.warning('%s: %s.', dataset.title, counts.text)
   items, more = sized(items)
   raise_problems(f'data set {names} at {str(path)!r}', problems + more)
   return from_files(items, cache_gib=cache_gib)

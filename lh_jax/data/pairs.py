@@ -27,12 +27,12 @@ def half(parent: Path, names: Sequence[str]) -> tuple[Path | None, list[str]]:
 
   Args:
     parent: the folder above it.
-    names: what it may be called.
+    names: what it may be called, in lower case.
 
   Returns:
     The folder, None where there is none or more than one; and a line on the problem.
   """
-  found = [parent / name for name in names if (parent / name).is_dir()]
+  found = [entry for entry in sorted(parent.iterdir()) if entry.name.lower() in names and entry.is_dir()]
   if len(found) > 1:
     return None, [f'{parent.name}: has {" and ".join(f.name for f in found)}, which are one thing; keep one of them']
   return (found[0] if found else None), []
@@ -149,7 +149,7 @@ def pairs(path: str | Path, *, tasks: Sequence[str] | None = None, cache_gib: fl
   """
   path = Path(path)
   image_files.list_images(path)  # for its errors
-  if any((path / name).is_dir() for name in CLEAN_FOLDERS + DEGRADED_FOLDERS):
+  if any(entry.is_dir() and entry.name.lower() in CLEAN_FOLDERS + DEGRADED_FOLDERS for entry in path.iterdir()):
     items, problems = _match(path, task=None)
   else:
     items = []

@@ -16,7 +16,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 import dataclasses
 import functools
+import queue
+import threading
 import time
+from typing import Any
 
 import grain
 import numpy as np
@@ -27,17 +30,39 @@ from lh_jax.data.items import Source
 from lh_jax.data.pairs import without_level
 
 
+class DataStalledError(RuntimeError):
+  """No batch came for too long: a disk, a network or a decoder hangs, or is too slow by far."""
+
+
 class TrainingBatches:
   """The iterator that `training_batches` returns. Also a context manager that closes itself.
+
+  Batches are taken from the threads that make them by one more, which can be left behind where they hang.
 
   Attributes:
     wait_seconds: time spent so far waiting for batches; next to the run time it tells whether data limit training.
   """
 
-  def __init__(self, batches: grain.DatasetIterator):
-    self._batches = batches
-    self._closed = False
+  def __init__(self, batches: grain.DatasetIterator, *, timeout: float):
+    """Starts the thread.
+
+    Args:
+      batches: the iterator of grain.
+      timeout: seconds after which a batch that has not come is an error.
+    """
+    self._batches, self._timeout = batches, timeout
+    self._closed = self._stalled = False
     self.wait_seconds = 0.0
+    self._wanted: queue.SimpleQueue[bool] = queue.SimpleQueue()
+    self._made: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    threading.Thread(target=self._take, name='batches', daemon=True).start()
+
+  def _take(self) -> None:
+    while self._wanted.get():
+      try:
+        self._made.put((next(self._batches), None))
+      except BaseException as error:
+        self._made.put((None, error))
 
   def __iter__(self) -> TrainingBatches:
     return self
@@ -46,15 +71,30 @@ class TrainingBatches:
     if self._closed:
       raise ValueError('training batches were asked for after close()')
     start = time.perf_counter()
+    self._wanted.put(True)
     try:
-      return next(self._batches)
+      batch, error = self._made.get(timeout=self._timeout)
+    except queue.Empty:
+      self._stalled = True
+      raise DataStalledError(
+        f'No training batch came for {self._timeout:g} s (data.timeout_seconds): the data set does not answer, or reading '
+        'it is slower than that. Look at the disk or the network, or at data.num_threads.'
+      ) from None
     finally:
       self.wait_seconds += time.perf_counter() - start
+    if error is not None:
+      raise error
+    return batch
 
   def close(self) -> None:
     """Ends the threads; batches being decoded are dropped. Closing twice is allowed."""
+    if self._closed:
+      return
     self._closed = True
-    self._batches.close()
+    self._wanted.put(False)
+    # Closing waits for what is being read; what hangs would never let go.
+    if not self._stalled:
+      self._batches.close()
 
   def __enter__(self) -> TrainingBatches:
     return self
@@ -174,6 +214,7 @@ def training_batches(
   augment: bool = True,
   num_threads: int = 8,
   prefetch: int = 2,
+  timeout: float = 900.0,
 ) -> TrainingBatches:
   """Makes the iterator over this process's slices of batches `start_step` to `num_steps - 1`.
 
@@ -192,6 +233,7 @@ def training_batches(
     augment: whether to turn and mirror the crops at random.
     num_threads: threads that read and decode; 0 decodes in the caller's thread.
     prefetch: batches made ahead.
+    timeout: seconds after which a batch that has not come is a DataStalledError.
 
   Returns:
     The iterator; close it to end its threads.
@@ -200,8 +242,11 @@ def training_batches(
     ValueError: if an option is out of range, an image is smaller than the crop, or the tasks of the data set and those
       asked for do not match.
   """
-  if num_threads < 0 or prefetch < 1:
-    raise ValueError(f'need data.num_threads >= 0 and data.prefetch >= 1, got {num_threads}, {prefetch}')
+  if num_threads < 0 or prefetch < 1 or not timeout > 0:
+    raise ValueError(
+      'need data.num_threads >= 0, data.prefetch >= 1 and data.timeout_seconds > 0, got '
+      f'{num_threads}, {prefetch}, {timeout}'
+    )
   samples = _Samples(
     source=source,
     probabilities=_probabilities(tasks, task_weights),
@@ -218,4 +263,4 @@ def training_batches(
   # Threads work on samples rather than on batches, so that the first batch comes as early as it can.
   options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=prefetch * local if num_threads else 0)
   stream = grain.MapDataset.source(samples).to_iter_dataset(options).batch(local, drop_remainder=True)
-  return TrainingBatches(iter(stream))
+  return TrainingBatches(iter(stream), timeout=timeout)

@@ -81,7 +81,7 @@ def test_clean_images_alone(tmp_path, half):
   assert source.items[0].task == 'noise' and set(source[0]) == {'name', 'task', 'clean'}
 
 
-def test_a_folder_for_each_degradation(tmp_path):
+def test_a_folder_for_each_degradation(tmp_path, caplog):
   for folder in ('Motion Blur', 'low-light', 'rain'):
     _write(tmp_path / 'train' / folder / 'gt' / '1.png')
     _write(tmp_path / 'train' / folder / 'input' / '1.png')
@@ -93,6 +93,9 @@ def test_a_folder_for_each_degradation(tmp_path):
   }
   some = sources.build('gends', path=tmp_path, split='train+val', tasks=('rain', 'haze'))
   assert [item.task for item in some.items] == ['rain']
+  assert 'GenDS: left out, as no task asks for them: blur, low_light.' in caplog.text
+  with pytest.raises(ValueError, match='GenDS has images for blur, low_light, rain, and none for snow'):
+    sources.build('gends', path=tmp_path, split='train+val', tasks=('snow',))
   (tmp_path / 'train' / 'fog').mkdir()
   assert [problem.text for problem in _scan(tmp_path, 'gends').problems] == [
     'train: fog is no degradation of GenDS (haze, rain, snow, motion_blur, raindrop, low_light)'
@@ -100,6 +103,22 @@ def test_a_folder_for_each_degradation(tmp_path):
   shutil.rmtree(tmp_path / 'train')
   (tmp_path / 'train').mkdir()
   assert _scan(tmp_path, 'gends').problems[0].kind == 'empty'
+
+
+def test_what_a_source_refuses_and_what_it_tells(tmp_path, caplog):
+  """Folders in any case; half downloads and misnamed files are errors, a count that is nobody's a warning."""
+  for half in ('GT', 'Input'):
+    _write(tmp_path / 'Testing_Set' / half / '1.png')
+  sources.build('uhd_ll', path=tmp_path, split='test')
+  assert 'UHD-LL: test has 1 images; the paper has 115, its publisher has 150.' in caplog.text
+  (tmp_path / 'Testing_Set' / 'GT' / '2.png.crdownload').write_bytes(b'x')
+  with pytest.raises(ValueError, match='uhd_ll: Testing_Set/GT/2.png.crdownload: half downloaded'):
+    sources.build('uhd_ll', path=tmp_path, split='test')
+  (tmp_path / 'Testing_Set' / 'GT' / '2.png.crdownload').unlink()
+  _write(tmp_path / 'Testing_Set' / 'GT' / '1.jpg')
+  (tmp_path / 'Testing_Set' / 'GT' / '1.jpg').rename(tmp_path / 'Testing_Set' / 'GT' / '1.png')
+  with pytest.raises(ValueError, match="uhd_ll/1.png: '1.png' is misnamed, its bytes are those of a .jpg file"):
+    sources.build('uhd_ll', path=tmp_path, split='test')
 
 
 def test_several_sets_as_one(tmp_path, published):

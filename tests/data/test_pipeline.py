@@ -172,6 +172,24 @@ def test_closing_ends_the_threads():
     next(batches)
 
 
+def test_a_data_set_that_does_not_answer():
+  """Ends with an error, and leaves the threads that hang behind."""
+  hangs = threading.Event()
+
+  class Hanging(Numbered):
+    def __getitem__(self, index):
+      hangs.wait()
+      return super().__getitem__(index)
+
+  options = dict(tasks=TASKS, batch_size=4, crop_size=8, seed=0, num_steps=5, num_threads=2)
+  started = time.perf_counter()
+  with pipeline.training_batches(Hanging(), timeout=0.2, **options) as batches:
+    with pytest.raises(pipeline.DataStalledError, match=r'No training batch came for 0.2 s \(data.timeout_seconds\)'):
+      next(batches)
+  assert time.perf_counter() - started < 10
+  hangs.set()
+
+
 def test_errors_of_the_threads_reach_the_caller():
   class Broken(Numbered):
     def __getitem__(self, index):
@@ -196,8 +214,9 @@ def test_errors_of_the_threads_reach_the_caller():
     ({'crop_size': 13}, r'6 image\(s\) are smaller than crop_size=13: 0.png \(12x13\), 1.png .* lower the crop_size'),
     ({'seed': -1}, 'need seed >= 0 and 0 <= start_step <= num_steps, got -1, 0, 5'),
     ({'start_step': 6}, 'start_step <= num_steps, got 0, 6, 5'),
-    ({'num_threads': -1}, 'need data.num_threads >= 0 and data.prefetch >= 1, got -1, 2'),
-    ({'prefetch': 0}, 'data.prefetch >= 1, got 2, 0'),
+    ({'num_threads': -1}, 'need data.num_threads >= 0, data.prefetch >= 1 .* got -1, 2'),
+    ({'timeout': 0.0}, 'data.timeout_seconds > 0, got 2, 2, 0.0'),
+    ({'prefetch': 0}, 'data.prefetch >= 1 .* got 2, 0'),
   ],
 )
 def test_option_errors(options, message):
