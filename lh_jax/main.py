@@ -6,6 +6,7 @@ python -m lh_jax.main --config=FILE[:ARG] --workdir=DIR [--mode=train|evaluate|r
 from __future__ import annotations
 
 import logging
+import os
 import pathlib
 import sys
 
@@ -15,10 +16,13 @@ import jax
 from ml_collections import config_flags
 
 from lh_jax import evaluate
+from lh_jax import hosts
 from lh_jax import logs
 from lh_jax import parallel
+from lh_jax import preemption
 from lh_jax import restore
 from lh_jax import train
+from lh_jax.data import pipeline
 
 log = logging.getLogger('lh_jax')
 
@@ -36,8 +40,9 @@ def main(argv: list[str]) -> None:
   logs.to_console()
   config, workdir = CONFIG.value, pathlib.Path(WORKDIR.value)
   parallel.enable_compilation_cache()
-  log.info('JAX %s on %d %s device(s).', jax.__version__, jax.device_count(), jax.default_backend())
   try:
+    hosts.start(**config.hosts)
+    log.info('JAX %s on %d %s device(s).', jax.__version__, jax.device_count(), jax.default_backend())
     if MODE.value == 'train':
       if config.evaluate.after_training:
         evaluate.open_sets(config)  # Its mistakes must not wait until training has ended.
@@ -46,9 +51,15 @@ def main(argv: list[str]) -> None:
       evaluate.evaluate(config, workdir)
     if MODE.value == 'restore':
       sys.exit(restore.restore_config(config, workdir))
-  except (ValueError, OSError, logs.TrainingDivergedError) as error:
+  except preemption.Preempted as notice:
+    log.warning('%s', notice)
+    sys.exit(preemption.EXIT_CODE)
+  except (ValueError, OSError, logs.TrainingDivergedError, pipeline.DataStalledError) as error:
     log.debug('Traceback:', exc_info=True)
-    sys.exit(f'lh_jax: {error}')
+    print(f'lh_jax: {error}', file=sys.stderr, flush=True)
+    if jax.process_count() > 1 or isinstance(error, pipeline.DataStalledError):
+      os._exit(1)  # At the end of a process, Python waits for threads that hang, and JAX for the other processes.
+    sys.exit(1)
 
 
 def run() -> None:

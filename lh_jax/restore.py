@@ -32,7 +32,12 @@ INTERRUPTED = 130  # exit code of what Ctrl-C ended, as shells have it
 
 
 def restore(
-  inputs: Sequence[pathlib.Path], output: pathlib.Path, options: options_lib.Options, *, own_process: bool = False
+  inputs: Sequence[pathlib.Path],
+  output: pathlib.Path,
+  options: options_lib.Options,
+  *,
+  own_process: bool = False,
+  share: tuple[int, int] = (0, 1),
 ) -> int:
   """Restores files.
 
@@ -41,6 +46,8 @@ def restore(
     output: see `folders.plan`.
     options: see `options.Options`.
     own_process: the process does nothing else, so that its allocator may be set up for this.
+    share: (p, n): the p-th of n processes that call this together takes every n-th file from the p-th on; process 0
+      tells the totals and writes the report.
 
   Returns:
     The exit code: 0 when every file has been restored, now or before, 1 when some failed, 130 when interrupted.
@@ -69,20 +76,39 @@ def restore(
     'started': time.strftime('%Y-%m-%dT%H:%M:%S%z', time.localtime(began)),
   }
   interrupted = False
+  process, count = share
+  own = records[process::count]
   try:
-    _restore_missing(records, options, header, own_process)
+    if count == 1:
+      _restore_missing(own, options, header, own_process)
+    else:
+      from lh_jax import hosts
+
+      hosts.together(lambda: _restore_missing(own, options, header, own_process))
   except KeyboardInterrupt:
     interrupted = True
+  if count > 1:
+    records, interrupted = _gathered(own, len(records), interrupted)
+    header['processes'] = count
   seconds = time.perf_counter() - started
-  totals = _tell_totals(records, seconds, interrupted)
+  totals = _tell_totals(records, seconds, interrupted) if process == 0 else reports.totals(records)
   code = INTERRUPTED if interrupted else 1 if totals['failed'] else 0
-  if options.report is not None:
+  if options.report is not None and process == 0:
     try:
       reports.write(options.report, {**header, 'seconds': round(seconds, 3), 'interrupted': interrupted}, records)
     except OSError as error:
       log.error('The report %s could not be written: %s', options.report, error)
       code = code or 1
   return code
+
+
+def _gathered(own: list, total: int, interrupted: bool) -> tuple[list, bool]:
+  """Returns the records of all processes in the order of the files, and whether any process was interrupted."""
+  from lh_jax import parallel
+
+  shares = parallel.gather((own, interrupted))
+  records = [shares[index % len(shares)][0][index // len(shares)] for index in range(total)]
+  return records, any(stopped for _, stopped in shares)
 
 
 def _restore_missing(records: list, options: options_lib.Options, header: dict[str, Any], own_process: bool) -> None:
@@ -156,7 +182,7 @@ def _tell_totals(records: list, seconds: float, interrupted: bool) -> dict[str, 
 
 def restore_config(config: ConfigDict, workdir: pathlib.Path) -> int:
   """Restores config.restore.input to config.restore.output with config.restore.checkpoint or, where that is empty, the
-  run in `workdir`; returns the exit code.
+  run in `workdir`, the files shared by all processes; returns the exit code.
 
   Raises:
     ValueError, OSError: as `restore`, no input or output named, or an option out of its range.
@@ -177,7 +203,10 @@ def restore_config(config: ConfigDict, workdir: pathlib.Path) -> int:
     overwrite=settings.overwrite,
     report=pathlib.Path(settings.report) if settings.report else None,
   )
-  return restore([pathlib.Path(settings.input)], pathlib.Path(settings.output), options)
+  import jax
+
+  share = (jax.process_index(), jax.process_count())
+  return restore([pathlib.Path(settings.input)], pathlib.Path(settings.output), options, share=share)
 
 
 def _setting(name: str, parse: Callable[[str], Any], value: Any) -> Any:

@@ -10,21 +10,25 @@ A work directory holds config.json, checkpoints/<stage>/, metrics.jsonl, TensorB
 
 from __future__ import annotations
 
+import json
 import logging
 import pathlib
 from typing import Any, Callable
 import zlib
 
 import jax
-import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+import lh_jax
 from lh_jax import checkpoint
 from lh_jax import exports
+from lh_jax import hosts
 from lh_jax import inference
 from lh_jax import logs as logs_lib
+from lh_jax import loop as loop_lib
 from lh_jax import networks as networks_lib
 from lh_jax import parallel
+from lh_jax import results
 from lh_jax import stages as stages_lib
 from lh_jax import weight_files
 from lh_jax.data import pipeline
@@ -36,7 +40,6 @@ from lh_jax.state import TrainState, stream_key
 
 log = logging.getLogger(__name__)
 
-PREVIEW_IMAGES = 4
 # Up to so many images are all decoded before training, which finds a damaged one; of more, only the headers are read.
 SMALL_DATA_SET = 64
 
@@ -55,13 +58,28 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> tuple[TrainState | None,
     ValueError, FileNotFoundError: a config value, data set, weight file or checkpoint that does not fit; before any
     training.
     logs.TrainingDivergedError: a metric became non-finite.
+    pipeline.DataStalledError: no batch came for data.timeout_seconds.
+    preemption.Preempted: SIGTERM came; the state has been saved.
+    hosts.HostsDisagreeError: the processes' configurations, versions, data sets or checkpoints differ.
   """
-  run = Run(config, workdir)
+  hosts.agree(
+    'the configuration', _flat(config) | {'workdir': str(workdir), 'lh_jax': lh_jax.__version__, 'jax': jax.__version__}
+  )
+  run = hosts.together(lambda: Run(config, workdir))
   state, metrics = None, {}
   with logs_lib.Logs(workdir, tensorboard=config.train.tensorboard) as logs:
     for stage in run.unfinished:
       state, metrics = run.train_stage(stage, logs)
   return state, metrics
+
+
+def _flat(config: ConfigDict) -> dict[str, Any]:
+  """Every field of a configuration by its full name, but for what tells the processes apart."""
+  found = {}
+  for name, value in json.loads(config.to_json_best_effort()).items():
+    if name != 'hosts':
+      found |= {f'{name}.{key}': inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
+  return found
 
 
 def check_settings(config: ConfigDict) -> None:
@@ -98,7 +116,7 @@ class Run:
     check_settings(config)
     stages = [stages_build.build(name, config, self.networks) for name in config.train.stages]
     for stage in stages:
-      parallel.check_batch_size(stage.batch_size, self.mesh)
+      parallel.check_batch(stage.batch_size, stage.crop_size, self.mesh)
     self.unfinished = [stage for stage in stages if not self._finished(stage)]
     if not self.unfinished:
       log.info('Every stage of %s has finished.', workdir)
@@ -132,7 +150,7 @@ class Run:
 
   def train_stage(self, stage: stages_lib.Stage, logs: logs_lib.Logs) -> tuple[TrainState, dict[str, float]]:
     """Trains one stage from its latest checkpoint, or from scratch, to its end, and exports it."""
-    frozen = {'foundation': self.foundation} if stage.name == 'stage1' else self._stage1_parts()
+    frozen = {'foundation': self.foundation} if stage.name == 'stage1' else hosts.together(self._stage1_parts)
     key = stream_key(self.config.train.seed, f'{stage.name}/init', 0)
     shapes = jax.eval_shape(stage.init, key)
     shardings = parallel.state_shardings(self.mesh, shapes)
@@ -141,6 +159,7 @@ class Run:
     frozen = parallel.put(frozen, frozen_shardings)
     with self._checkpoints(stage) as checkpoints:
       start = checkpoints.latest_step() or 0
+      hosts.agree(f'where {stage.name} stands', {'step': start, **self._listing()})
       if start:
         log.info('%s: resuming from step %d of %d.', stage.name, start, stage.total_steps)
         state = checkpoints.restore(start, abstract)
@@ -152,12 +171,21 @@ class Run:
           {name: sum(leaf.size for leaf in jax.tree.leaves(tree)) for name, tree in state.params.items()},
         )
       with self.batches(stage, start_step=start) as batches:
-        loop = Loop(self, stage, abstract, parallel.abstract_like(frozen, frozen_shardings), start)
+        loop = loop_lib.Loop(self, stage, abstract, parallel.abstract_like(frozen, frozen_shardings), start)
         state, metrics = loop.run(state, frozen, batches, checkpoints, logs)
     params = jax.device_get(jax.jit(stage.export, out_shardings=parallel.replicated(self.mesh))(state, frozen))
-    if jax.process_index() == 0:
-      exports.save(self.workdir / 'export', exports.Export(sections=self.sections, params=params, stage=stage.name))
+    # Together: the next stage reads the export on every process.
+    hosts.together(lambda: self._save_export(exports.Export(sections=self.sections, params=params, stage=stage.name)))
     return state, metrics
+
+  def _save_export(self, export: exports.Export) -> None:
+    if jax.process_index() == 0:
+      exports.save(self.workdir / 'export', export)
+
+  def _listing(self) -> dict[str, Any]:
+    """What tells this process's data set from another's: names and sizes, not pixels."""
+    entries = [(item.name, item.height, item.width) for item in self.source.items]
+    return {'images': len(entries), 'SHA-256 of their names and sizes': results.list_hash(entries)}
 
   def _load_foundation(self) -> Any:
     model = stages_build.foundation(self.config)
@@ -242,74 +270,5 @@ class Run:
       process_count=jax.process_count(),
       num_threads=data.num_threads,
       prefetch=data.prefetch,
+      timeout=data.timeout_seconds,
     )
-
-
-class Loop:
-  """The compiled functions of one stage, and the loop over them."""
-
-  def __init__(self, run: Run, stage: stages_lib.Stage, state: Any, frozen: Any, start: int):
-    """Compiles every function that the steps from `start` need; `state` and `frozen` are abstract, with shardings."""
-    self.stage = stage
-    self.mesh = run.mesh
-    self.settings = run.config.train
-    self.start = start
-    with run.batches(stage, start_step=stage.total_steps - 1) as batches:
-      host_batch = next(batches)
-    sharding = parallel.batch_sharding(self.mesh)
-    scale = jax.process_count()
-    raw = {
-      k: jax.ShapeDtypeStruct((v.shape[0] * scale, *v.shape[1:]), v.dtype, sharding=sharding)
-      for k, v in host_batch.items()
-    }
-    self.prepare = jax.jit(run.prepare(stage), out_shardings=sharding).lower(raw, state.step).compile()
-    image = jax.ShapeDtypeStruct(raw['clean'].shape, jnp.float32, sharding=sharding)
-    batch = {'clean': image, 'degraded': image}
-    self.steps, self.compile_seconds = {}, 0.0
-    for phase in sorted({stage.phase(step) for step in range(start, stage.total_steps)}):
-      self.steps[phase], seconds = parallel.compile_step(stage.steps[phase], state, frozen, batch)
-      self.compile_seconds += seconds
-      log.info('%s: compiled the step %s in %.1f s.', stage.name, phase, seconds)
-    self.preview = jax.jit(
-      lambda state, frozen, batch: stage.preview(state, frozen, jax.tree.map(lambda x: x[:PREVIEW_IMAGES], batch)),
-      out_shardings=parallel.replicated(self.mesh),
-    )
-
-  def run(
-    self,
-    state: TrainState,
-    frozen: Any,
-    batches: pipeline.TrainingBatches,
-    checkpoints: checkpoint.Checkpointer,
-    logs: logs_lib.Logs,
-  ) -> tuple[TrainState, dict[str, float]]:
-    """Runs from `self.start` to the end; returns the final state and the last metrics."""
-    total, settings = self.stage.total_steps, self.settings
-    meter = logs_lib.Meter(
-      self.stage.name,
-      start=self.start,
-      total_steps=total,
-      batch_size=self.stage.batch_size,
-      compile_seconds=self.compile_seconds,
-    )
-    metrics: dict[str, float] = {}
-    for done in range(self.start + 1, total + 1):
-      # A value that slips from the host into a step would be sent anew each time.
-      raw = parallel.put_batch(next(batches), self.mesh)
-      with jax.transfer_guard_host_to_device('disallow'):
-        batch = self.prepare(raw, state.step)
-        state, step_metrics = self.steps[self.stage.phase(done - 1)](state, frozen, batch)
-      meter.add(step_metrics)
-      last = done == total
-      save = last or done % settings.checkpoint_steps == 0
-      # A state is saved only after its losses were seen to be finite.
-      if save or done % settings.log_steps == 0:
-        metrics = meter.read(done, wait_seconds=batches.wait_seconds)
-        logs.scalars(done, metrics)
-      if logs.shows_images and (done % settings.image_steps == 0 or last):
-        logs.images(
-          done, {f'{self.stage.name}/{k}': v for k, v in jax.device_get(self.preview(state, frozen, batch)).items()}
-        )
-      if save:
-        checkpoints.save(done, state)
-    return state, metrics

@@ -1,0 +1,58 @@
+"""A trace of a few training steps, for xprof (`pip install xprof`, `xprof WORKDIR/profile`).
+
+Steps after the first are traced, when programs and caches are warm; process 0 writes.
+"""
+
+from __future__ import annotations
+
+import logging
+import pathlib
+from typing import Any
+
+import jax
+
+log = logging.getLogger(__name__)
+
+SKIPPED = 5
+TRACED = 5
+
+
+class Profiler:
+  """Use as a context manager around the steps of a run, and call `step` around each."""
+
+  def __init__(self, folder: pathlib.Path | None, *, first: int, last: int):
+    """Chooses the steps.
+
+    Args:
+      folder: where the trace goes; None traces nothing.
+      first: the first step of the run.
+      last: its last one; of a short run, the steps traced are its last.
+    """
+    self._folder = folder if jax.process_index() == 0 else None
+    self._begin = max(first, min(first + SKIPPED, last - TRACED + 1))
+    self._end = min(self._begin + TRACED - 1, last)
+    self._tracing = False
+
+  def __enter__(self) -> Profiler:
+    return self
+
+  def __exit__(self, *exception: Any) -> None:
+    if self._tracing:
+      self._stop()
+
+  def step(self, number: int, name: str) -> Any:
+    """Returns the context manager that marks one step in the trace, begun or ended here where its turn has come."""
+    if self._folder is not None:
+      if self._tracing and number > self._end:
+        self._stop()
+      if number == self._begin:
+        jax.profiler.start_trace(str(self._folder))
+        self._tracing = True
+    return jax.profiler.StepTraceAnnotation(name, step_num=number)
+
+  def _stop(self) -> None:
+    # What has been dispatched belongs to the steps that are traced.
+    jax.effects_barrier()
+    jax.profiler.stop_trace()
+    self._tracing = False
+    log.info('Wrote the trace of steps %d to %d to %s.', self._begin, self._end, self._folder)
