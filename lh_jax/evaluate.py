@@ -32,6 +32,7 @@ from lh_jax import measure as measure_lib
 from lh_jax import parallel
 from lh_jax import protocols
 from lh_jax import results
+from lh_jax import storage
 from lh_jax.data import figures
 from lh_jax.data import image_files
 from lh_jax.data import pairs
@@ -176,10 +177,10 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]]:
       'average': results.average(rows),
     }
     pictures = {key: images for share in shares for key, images in share.pictures.items()}
-    folder = workdir / 'evaluation'
-    write(folder, report, scores, measure)
-    draw(folder, report, measure, pictures, judge_lib.worst(shares, worst), len(scores))
-    log.info('Wrote %s.', folder)
+    with storage.staged(workdir / 'evaluation') as folder:
+      write(folder, report, scores, measure)
+      draw(folder, report, measure, pictures, judge_lib.worst(shares, worst), len(scores))
+    log.info('Wrote %s.', workdir / 'evaluation')
   return rows
 
 

@@ -17,6 +17,7 @@ import jax
 
 import lh_jax
 from lh_jax import networks as networks_lib
+from lh_jax import storage
 from lh_jax import weight_files
 
 FORMAT = 1
@@ -41,8 +42,9 @@ def save(folder: pathlib.Path, export: Export) -> None:
   """Writes an export. The parameters' file, which also holds the configuration, appears whole or not at all."""
   config = {'format': FORMAT, 'lh_jax': lh_jax.__version__, 'stage': export.stage} | export.sections
   text = json.dumps(config, indent=2) + '\n'
-  weight_files.save(folder / 'params.safetensors', export.params, {'config': text})
-  (folder / 'config.json').write_text(text, encoding='utf-8')
+  with storage.staged(folder) as local:
+    weight_files.save(local / 'params.safetensors', export.params, {'config': text})
+    (local / 'config.json').write_text(text, encoding='utf-8')
 
 
 def find(path: pathlib.Path) -> pathlib.Path:
@@ -71,7 +73,13 @@ def load(path: pathlib.Path) -> Export:
     ValueError: the file is damaged, or of another format or model.
   """
   file = find(path) / 'params.safetensors'
-  _, metadata = weight_files.load(file)
+  with storage.fetched(file) as local:
+    return _load(local, file)
+
+
+def _load(local: pathlib.Path, file: Any) -> Export:
+  """Reads `local`, which has the bytes of `file`."""
+  _, metadata = weight_files.load(local)
   try:
     config = json.loads(metadata['config'])
     found_format, stage = config['format'], config['stage']
@@ -84,7 +92,7 @@ def load(path: pathlib.Path) -> Export:
       'that wrote it.'
     )
   shapes = abstract_params(sections, stage)
-  params, _ = weight_files.load(file, shapes)
+  params, _ = weight_files.load(local, shapes)
   # A file holds arrays only: a part without any (the statistics of a restorer without batch norm) comes back here.
   params = {name: params.get(name, {}) for name in shapes}
   return Export(sections=sections, params=params, stage=stage)

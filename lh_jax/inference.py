@@ -19,6 +19,7 @@ from lh_jax import exports
 from lh_jax import networks as networks_lib
 from lh_jax import planning
 from lh_jax import programs as programs_lib
+from lh_jax import storage
 from lh_jax import windows as windows_lib
 from lh_jax.models import lora
 from lh_jax.windows import Restored
@@ -70,7 +71,7 @@ class Restorer:
     """Loads a trained model.
 
     Args:
-      path_or_name: a work directory of a finished run, or its export folder.
+      path_or_name: a work directory of a finished run, or its export folder; also in a bucket (gs://...).
       dtype: of the activations: 'auto', 'float32' or 'bfloat16'.
       devices: how many devices of this process share the rows of an image.
 
@@ -83,7 +84,7 @@ class Restorer:
       raise ValueError(
         'This version bundles no weights: name a work directory of a finished training run, or its export folder.'
       )
-    export = exports.load(pathlib.Path(path_or_name))
+    export = exports.load(storage.path(path_or_name))
     if export.stage == 'stage1':
       raise ValueError(f'{path_or_name} has finished stage 1 only: it holds a VAE, no restorer. Train stage 2 first.')
     return cls(networks_lib.build(export.sections, dtype=activation_dtype(dtype)), export.params, devices=devices)

@@ -18,6 +18,8 @@ from absl import logging as absl_logging
 import jax
 import numpy as np
 
+from lh_jax import storage
+
 log = logging.getLogger(__name__)
 
 
@@ -47,7 +49,7 @@ class Logs:
     first = jax.process_index() == 0
     if first:
       workdir.mkdir(parents=True, exist_ok=True)
-    self._lines = open(workdir / 'metrics.jsonl' if first else os.devnull, 'a', encoding='utf-8')
+    self._lines = storage.Lines(workdir / 'metrics.jsonl' if first else os.devnull)
     self._summaries = _summary_writer(workdir) if tensorboard and first else None
 
   def __enter__(self) -> Logs:
@@ -61,8 +63,7 @@ class Logs:
   def scalars(self, step: int, values: Mapping[str, float]) -> None:
     """Writes scalars of one step."""
     values = {name: float(value) for name, value in values.items()}
-    self._lines.write(json.dumps({'step': step, **values}) + '\n')
-    self._lines.flush()
+    self._lines.write(json.dumps({'step': step, **values}))
     if self._summaries is not None:
       self._summaries.write_scalars(step, values)
 

@@ -52,6 +52,7 @@ class Loop:
       self.steps[phase], seconds = parallel.compile_step(stage.steps[phase], state, frozen, batch)
       self.compile_seconds += seconds
       log.info('%s: compiled the step %s in %.1f s.', stage.name, phase, seconds)
+    parallel.wait_for_all()
     self.preview = jax.jit(
       lambda state, frozen, batch: stage.preview(state, frozen, jax.tree.map(lambda x: x[:PREVIEW_IMAGES], batch)),
       out_shardings=parallel.replicated(self.mesh),

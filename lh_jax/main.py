@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 import os
-import pathlib
 import sys
+import traceback
 
 from absl import app
 from absl import flags
@@ -21,6 +21,7 @@ from lh_jax import logs
 from lh_jax import parallel
 from lh_jax import preemption
 from lh_jax import restore
+from lh_jax import storage
 from lh_jax import train
 from lh_jax.data import pipeline
 
@@ -29,7 +30,9 @@ log = logging.getLogger('lh_jax')
 CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'Configuration file, with an optional argument after a colon.', lock_config=True
 )
-WORKDIR = flags.DEFINE_string('workdir', None, 'Directory of the run: checkpoints, metrics, export, results.')
+WORKDIR = flags.DEFINE_string(
+  'workdir', None, 'Directory of the run, also gs://...: checkpoints, metrics, export, results.'
+)
 MODE = flags.DEFINE_enum('mode', 'train', ['train', 'evaluate', 'restore'], 'What to do.')
 
 
@@ -38,7 +41,7 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'Unexpected arguments: {argv[1:]}. Options are written --config.KEY=VALUE.')
   logs.to_console()
-  config, workdir = CONFIG.value, pathlib.Path(WORKDIR.value)
+  config, workdir = CONFIG.value, storage.path(WORKDIR.value)
   parallel.enable_compilation_cache()
   try:
     hosts.start(**config.hosts)
@@ -60,6 +63,11 @@ def main(argv: list[str]) -> None:
     if jax.process_count() > 1 or isinstance(error, pipeline.DataStalledError):
       os._exit(1)  # At the end of a process, Python waits for threads that hang, and JAX for the other processes.
     sys.exit(1)
+  except Exception:
+    if jax.process_count() > 1:
+      traceback.print_exc()
+      os._exit(1)
+    raise
 
 
 def run() -> None:

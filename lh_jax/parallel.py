@@ -8,6 +8,7 @@ partitioner inserts the collectives, and batch statistics are taken over the who
 from __future__ import annotations
 
 import collections
+import itertools
 import os
 import pathlib
 import pickle
@@ -15,6 +16,7 @@ import time
 from typing import Any, Callable
 
 import jax
+from jax._src import distributed  # The barrier of jax.distributed has no public name.
 from jax.experimental import multihost_utils
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -25,6 +27,8 @@ SPACE_AXIS = 'space'
 _CPU_LIBRARY_FUSIONS = 'LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION,LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT'
 # Smaller arrays stay whole: gathering them costs more than holding them.
 MIN_SHARDED_SIZE = 2**12
+_FOREVER_MS = 7 * 24 * 3600 * 1000
+_barriers = itertools.count()
 
 
 def make_mesh(*, data: int = -1, fsdp: int = 1, space: int = 1, devices: list[jax.Device] | None = None) -> Mesh:
@@ -201,6 +205,17 @@ def put(tree: Any, shardings: Any) -> Any:
   return jax.tree.map(place, tree, shardings)
 
 
+def wait_for_all() -> None:
+  """Returns when every process has come here, however long that takes; a process that has died is an error.
+
+  Collectives on the CPU give up after 30 seconds, and compilation or a share of the images may well take longer on one
+  process than on another.
+  """
+  if jax.process_count() > 1:
+    client = distributed.global_state.client
+    client.wait_at_barrier(f'lh_jax/{next(_barriers)}', timeout_in_ms=_FOREVER_MS)
+
+
 def gather(value: Any) -> list[Any]:
   """Returns what every process has given, in the order of the processes, to all of them; it waits for all.
 
@@ -209,6 +224,7 @@ def gather(value: Any) -> list[Any]:
   """
   if jax.process_count() == 1:
     return [value]
+  wait_for_all()
   data = np.frombuffer(pickle.dumps(value), np.uint8)
   sizes = multihost_utils.process_allgather(np.int32(data.size))
   padded = np.zeros(sizes.max(), np.uint8)

@@ -5,11 +5,14 @@ Steps after the first are traced, when programs and caches are warm; process 0 w
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import pathlib
 from typing import Any
 
 import jax
+
+from lh_jax import storage
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +35,7 @@ class Profiler:
     self._begin = max(first, min(first + SKIPPED, last - TRACED + 1))
     self._end = min(self._begin + TRACED - 1, last)
     self._tracing = False
+    self._written = contextlib.ExitStack()
 
   def __enter__(self) -> Profiler:
     return self
@@ -46,7 +50,7 @@ class Profiler:
       if self._tracing and number > self._end:
         self._stop()
       if number == self._begin:
-        jax.profiler.start_trace(str(self._folder))
+        jax.profiler.start_trace(str(self._written.enter_context(storage.staged(self._folder))))
         self._tracing = True
     return jax.profiler.StepTraceAnnotation(name, step_num=number)
 
@@ -55,4 +59,5 @@ class Profiler:
     jax.effects_barrier()
     jax.profiler.stop_trace()
     self._tracing = False
+    self._written.close()
     log.info('Wrote the trace of steps %d to %d to %s.', self._begin, self._end, self._folder)

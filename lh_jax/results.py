@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from lh_jax import storage
 from lh_jax.data import unfinished
 
 # Title and decimals.
@@ -137,5 +138,5 @@ def list_hash(entries: Iterable[tuple[Any, ...]]) -> str:
 
 def file_hash(path: Path) -> str:
   """Returns the SHA-256 of a file's bytes."""
-  with path.open('rb') as stream:
+  with storage.fetched(path) as local, local.open('rb') as stream:
     return hashlib.file_digest(stream, 'sha256').hexdigest()

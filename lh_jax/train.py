@@ -30,6 +30,7 @@ from lh_jax import networks as networks_lib
 from lh_jax import parallel
 from lh_jax import results
 from lh_jax import stages as stages_lib
+from lh_jax import storage
 from lh_jax import weight_files
 from lh_jax.data import pipeline
 from lh_jax.data import sources
@@ -204,7 +205,7 @@ class Run:
         raise ValueError(
           'stage2 needs a trained VAE: put stage1 in train.stages, or name a finished stage-1 run in train.init_from.'
         )
-      path = pathlib.Path(self.config.train.init_from)
+      path = storage.path(self.config.train.init_from)
     export = exports.load(path)
     if networks_lib.build(export.sections).vae.preset != networks_lib.build(self.sections).vae.preset:
       raise ValueError(

@@ -7,11 +7,14 @@ import sys
 
 from tests.conftest import ROOT
 
-TIMEOUT = 300.0
+TIMEOUT = 400.0
 
+# A process that fails leaves at once, as lh_jax.main does, and one that hangs says where.
 _PREAMBLE = """
-import sys
+import faulthandler, os, sys, traceback
 sys.path.insert(0, ROOT)
+faulthandler.dump_traceback_later(TIMEOUT - 20, exit=True)
+sys.excepthook = lambda *error: (traceback.print_exception(*error), sys.stderr.flush(), os._exit(1))
 from lh_jax import hosts, logs
 logs.to_console()
 hosts.start(start='auto', coordinator='', count=None, index=None, timeout_seconds=120)
@@ -32,7 +35,12 @@ def begin(code: str, *arguments, count: int = 2, devices: int = 4) -> list[subpr
   flags = os.environ['XLA_FLAGS'].replace('device_count=8', f'device_count={devices}')
   return [
     subprocess.Popen(
-      [sys.executable, '-c', _PREAMBLE.replace('ROOT', repr(str(ROOT))) + code, *map(str, arguments)],
+      [
+        sys.executable,
+        '-c',
+        _PREAMBLE.replace('ROOT', repr(str(ROOT))).replace('TIMEOUT', str(TIMEOUT)) + code,
+        *map(str, arguments),
+      ],
       env=os.environ
       | {
         'XLA_FLAGS': flags,

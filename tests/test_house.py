@@ -114,7 +114,11 @@ def test_networks_do_not_import_each_other():
 
 
 def test_private_jax_is_not_used():
-  assert not [path for path in FILES if 'jax._src' in path.read_text()]
+  # But for the barrier of jax.distributed, which has no public name and which orbax takes from there too.
+  allowed = {'parallel.py': ['from jax._src import distributed']}
+  for path in FILES:
+    found = [line for line in path.read_text().splitlines() if 'jax._src' in line]
+    assert [line.partition('  #')[0] for line in found] == (allowed.get(path.name, []) if found else []), path
 
 
 def test_every_module_imports():

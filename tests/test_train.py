@@ -43,7 +43,9 @@ def test_stage2_left_the_vae_of_stage1_alone(run, tmp_path, tiny_config):
   workdir, _, _ = run
   tiny_config.train.update({'stages': ('stage2',), 'init_from': str(workdir)})
   tiny_config.stage2.update({'restorer_steps': 1, 'lora_steps': 0})
+  tiny_config.profile = True
   train.train(tiny_config, tmp_path)
+  assert list((tmp_path / 'profile').rglob('*.xplane.pb'))
   before, after = exports.load(workdir).params, exports.load(tmp_path).params
   for part in ('vae', 'latent'):
     jax.tree.map(np.testing.assert_array_equal, after[part], before[part])
