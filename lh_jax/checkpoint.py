@@ -1,16 +1,29 @@
 """Checkpoints of training states, through orbax: asynchronous saves, exact restores onto any mesh.
 
-Beside the state each checkpoint keeps its identity, a JSON tree that says which model it belongs to, so
-that a checkpoint of another run is refused by name instead of by shape.
+Contract: beside the state each checkpoint keeps its identity, a JSON tree that says which model it belongs to, so that a
+checkpoint of another run is refused by name instead of by shape. Nothing is lost in silence: a save that fails ends the
+run, a checkpoint that cannot be read is set aside for the one before it, loudly, and where none can be read there is an
+error, not a start from scratch.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import pathlib
 from typing import Any, Mapping
 
+import jax
+import numpy as np
 import orbax.checkpoint as ocp
+
+from lh_jax import parallel
+
+log = logging.getLogger(__name__)
+
+# Of what is in a checkpoint; one without a number is of format 1. Raised whenever an older one cannot be read as it is.
+FORMAT = 1
+DAMAGED = 'damaged-'
 
 
 class Checkpointer:
@@ -33,7 +46,8 @@ class Checkpointer:
     if keep < 1:
       raise ValueError(f'train.keep_checkpoints must be at least 1, got {keep}.')
     self._directory = directory
-    self._identity = json.loads(json.dumps(identity))
+    self._identity = json.loads(json.dumps({**identity, 'format': FORMAT}))
+    self._saving: int | None = None
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, enable_async_checkpointing=True)
     self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
 
@@ -47,31 +61,108 @@ class Checkpointer:
       self._manager.close()
 
   def latest_step(self) -> int | None:
-    """Returns the step of the latest checkpoint, or None."""
-    return self._manager.latest_step()
+    """Returns the step of the latest checkpoint that can be read, or None where there has never been one.
+
+    Later ones that cannot be read are set aside: renamed to `DAMAGED` and their step, for a person to look at. Process 0
+    reads them, alone, because the others would wait for a process that fails in the middle.
+
+    Raises:
+      ValueError: no checkpoint can be read, or the processes see different ones.
+    """
+    self.wait()
+    seen = parallel.gather(sorted(self._manager.all_steps()))
+    if any(steps != seen[0] for steps in seen):
+      raise ValueError(
+        f'The processes see different checkpoints in {self._directory}, the steps {seen}: a work directory must be on '
+        'storage that all hosts share.'
+      )
+    for step in reversed(seen[0]):
+      reason = parallel.gather(self._damage(step) if jax.process_index() == 0 else None)[0]
+      if reason is None:
+        return step
+      log.error('The checkpoint of step %d in %s cannot be read and is set aside: %s', step, self._directory, reason)
+      if jax.process_index() == 0:
+        (self._directory / str(step)).rename(self._directory / f'{DAMAGED}{step}')
+      parallel.wait_for_all()
+      self._manager.reload()
+    aside = sorted(path.name for path in self._directory.glob(f'{DAMAGED}*'))
+    if aside:
+      raise ValueError(
+        f'No checkpoint in {self._directory} can be read: {", ".join(aside)}. Repair one and give it its number as '
+        'name, or remove the folder to start anew.'
+      )
+    return None
+
+  def _damage(self, step: int) -> str | None:
+    """Reads a whole checkpoint; returns what is wrong with it."""
+    alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0}, barrier_sync_key_prefix='damage')
+    folder = (self._directory / str(step)).absolute()
+    try:
+      json.loads((folder / 'identity' / 'metadata').read_text(encoding='utf-8'))
+      handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+      with ocp.Checkpointer(handler, multiprocessing_options=alone) as reader:
+        metadata = reader.metadata(folder / 'state').item_metadata
+        if metadata is None:
+          return 'the description of its state is not there or damaged'
+        arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), metadata.tree)
+        reader.restore(folder / 'state', args=ocp.args.PyTreeRestore(restore_args=arrays))
+    # What a damaged file raises is orbax's and TensorStore's affair.
+    except Exception as error:
+      return f'{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ""}'
+    return None
 
   def save(self, step: int, state: Any) -> None:
-    """Starts saving `state` in the background.
+    """Starts saving `state` in the background. A step that is saved already is left alone.
 
-    Raises if an earlier save failed. A step that is saved already is left alone.
+    Raises:
+      OSError: an earlier save failed, or this one could not begin.
     """
-    self._manager.check_for_errors()
+    self._check()
     if step not in self._manager.all_steps():
       items = ocp.args.Composite(state=ocp.args.StandardSave(state), identity=ocp.args.JsonSave(self._identity))
-      self._manager.save(step, args=items)
+      self._saving = step
+      try:
+        self._manager.save(step, args=items)
+      except Exception as error:
+        raise self._failed(error) from error
 
   def wait(self) -> None:
-    """Waits until the last save is complete; raises if it failed."""
-    self._manager.wait_until_finished()
-    self._manager.check_for_errors()
+    """Waits until the last save is complete.
+
+    Raises:
+      OSError: it failed.
+    """
+    try:
+      self._manager.wait_until_finished()
+    except Exception as error:
+      raise self._failed(error) from error
+    self._check()
+
+  def _check(self) -> None:
+    try:
+      self._manager.check_for_errors()
+    except Exception as error:
+      raise self._failed(error) from error
+
+  def _failed(self, error: Exception) -> OSError:
+    return OSError(
+      f'The checkpoint of step {self._saving} could not be saved in {self._directory}: {error} Those before it are '
+      'untouched; the same command goes on from the last one.'
+    )
 
   def check_identity(self, step: int) -> None:
     """Checks that a checkpoint was saved by this model.
 
     Raises:
-      ValueError: it was not; names every field that differs.
+      ValueError: it was not; names every field that differs; or it is of another format.
     """
     found = self._manager.restore(step, args=ocp.args.Composite(identity=ocp.args.JsonRestore()))['identity']
+    found_format = found.setdefault('format', 1)
+    if found_format != FORMAT:
+      raise ValueError(
+        f'{self._directory} holds checkpoints of format {found_format}, this version of lh_jax reads format {FORMAT}: '
+        'go on with the version that wrote them, or start stage 2 from its export (train.init_from).'
+      )
     differences = list(_differences(found, self._identity))
     if differences:
       raise ValueError(

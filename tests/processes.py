@@ -1,6 +1,7 @@
 """Several processes that compute together over gloo, each with virtual devices of its own."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ _PREAMBLE = """
 import faulthandler, os, sys, traceback
 sys.path.insert(0, ROOT)
 faulthandler.dump_traceback_later(TIMEOUT - 20, exit=True)
+say = lambda *words: print('SAYS', *words, flush=True)
 sys.excepthook = lambda *error: (traceback.print_exception(*error), sys.stderr.flush(), os._exit(1))
 from lh_jax import hosts, logs
 logs.to_console()
@@ -30,7 +32,7 @@ def free_port() -> int:
 
 
 def begin(code: str, *arguments, count: int = 2, devices: int = 4) -> list[subprocess.Popen]:
-  """Starts `count` processes that run `code`, in which `conftest` and `hosts` are there and sys.argv[1:] is given."""
+  """Starts `count` processes that run `code`, which has `conftest`, `hosts`, `say` and sys.argv[1:]."""
   address = f'127.0.0.1:{free_port()}'
   flags = os.environ['XLA_FLAGS'].replace('device_count=8', f'device_count={devices}')
   return [
@@ -56,8 +58,8 @@ def begin(code: str, *arguments, count: int = 2, devices: int = 4) -> list[subpr
   ]
 
 
-def end(processes: list[subprocess.Popen], *, code: int = 0) -> list[tuple[str, str]]:
-  """Waits for all processes; returns what each has written to its two streams, without what Gloo says.
+def end(processes: list[subprocess.Popen], *, code: int = 0) -> list[tuple[list[str], str]]:
+  """Waits for all processes; returns the lines that each has said, and what stands on its standard error.
 
   Raises:
     AssertionError: one has not ended with `code`.
@@ -68,11 +70,10 @@ def end(processes: list[subprocess.Popen], *, code: int = 0) -> list[tuple[str, 
     for process in processes:
       process.kill()
   assert [process.returncode for process in processes] == [code] * len(processes), [err[-3000:] for _, err in written]
-  return [
-    (''.join(line for line in out.splitlines(True) if not line.startswith('[Gloo]')), err) for out, err in written
-  ]
+  # Gloo writes to standard output too, across other lines.
+  return [(re.findall('SAYS (.*)', out), err) for out, err in written]
 
 
-def run(code: str, *arguments, count: int = 2, devices: int = 4) -> list[tuple[str, str]]:
+def run(code: str, *arguments, count: int = 2, devices: int = 4) -> list[tuple[list[str], str]]:
   """Runs processes as `begin` and `end` do."""
   return end(begin(code, *arguments, count=count, devices=devices))

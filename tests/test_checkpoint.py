@@ -1,5 +1,10 @@
 """lh_jax.checkpoint: save, restore, identity."""
 
+import json
+import shutil
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +12,8 @@ import pytest
 
 from lh_jax import checkpoint
 from lh_jax import parallel
+
+from tests import processes
 
 
 def state(value=1.0, size=64):
@@ -33,15 +40,20 @@ def test_round_trip_and_keep(tmp_path):
       checkpoints.restore(1, abstract(state()))
 
 
-@pytest.mark.parametrize('options', [{'devices': 1}, {'fsdp': 4}, {'fsdp': 8}])
-def test_restores_onto_other_devices(tmp_path, options):
-  eight = parallel.make_mesh(fsdp=8)
+MESHES = {'one': (1, 1), 'four': (4, 1), 'four, sharded': (4, 4), 'eight': (8, 1), 'eight, sharded': (8, 8)}
+
+
+@pytest.mark.parametrize('after', MESHES)
+@pytest.mark.parametrize('before', MESHES)
+def test_restores_onto_other_devices(tmp_path, before, after):
+  first, second = (
+    parallel.make_mesh(fsdp=fsdp, devices=jax.devices()[:count]) for count, fsdp in (MESHES[before], MESHES[after])
+  )
   saved = {'w': np.arange(512.0, dtype=np.float32).reshape(64, 8)}
   with checkpoint.Checkpointer(tmp_path, identity={}, keep=1) as checkpoints:
-    checkpoints.save(1, parallel.put(saved, parallel.state_shardings(eight, saved, min_size=1)))
-  mesh = parallel.make_mesh(devices=jax.devices()[:1]) if 'devices' in options else parallel.make_mesh(**options)
+    checkpoints.save(1, parallel.put(saved, parallel.state_shardings(first, saved, min_size=1)))
   with checkpoint.Checkpointer(tmp_path, identity={}, keep=1) as checkpoints:
-    wanted = abstract(saved, mesh)
+    wanted = abstract(saved, second)
     restored = checkpoints.restore(1, wanted)
     assert restored['w'].sharding == wanted['w'].sharding
     np.testing.assert_array_equal(restored['w'], saved['w'])
@@ -78,3 +90,166 @@ def test_identity_names_every_difference(tmp_path):
 def test_keep_is_checked(tmp_path):
   with pytest.raises(ValueError, match='train.keep_checkpoints must be at least 1, got 0'):
     checkpoint.Checkpointer(tmp_path, identity={}, keep=0)
+
+
+def two_checkpoints(folder, value=state):
+  with checkpoint.Checkpointer(folder, identity={'a': 1}, keep=2) as checkpoints:
+    for step in (1, 2):
+      checkpoints.save(step, value(float(step)))
+
+
+def biggest(folder):
+  return max((path for path in folder.rglob('*') if path.is_file()), key=lambda path: path.stat().st_size)
+
+
+def cut(folder):
+  path = biggest(folder)
+  path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+DAMAGES = {
+  'a file cut short': lambda folder: cut(folder / 'state' / 'd'),
+  'a file that is gone': lambda folder: biggest(folder / 'state' / 'd').unlink(),
+  'no description': lambda folder: (folder / 'state' / '_METADATA').write_bytes(b''),
+  'no identity': lambda folder: (folder / 'identity' / 'metadata').write_bytes(b'{'),
+  'half a folder': lambda folder: shutil.rmtree(folder / 'state'),
+}
+
+
+@pytest.mark.parametrize('damage', DAMAGES)
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, damage, caplog):
+  two_checkpoints(tmp_path, value=lambda number: state(number, size=4096))
+  DAMAGES[damage](tmp_path / '2')
+  with checkpoint.Checkpointer(tmp_path, identity={'a': 1}, keep=2) as checkpoints:
+    assert checkpoints.latest_step() == 1
+    checkpoints.check_identity(1)
+    restored = checkpoints.restore(1, abstract(state(size=4096)))
+    np.testing.assert_array_equal(restored['w'], np.full((4096, 8), 1.0))
+    assert 'The checkpoint of step 2' in caplog.text and 'cannot be read and is set aside' in caplog.text
+    checkpoints.save(2, state(5.0))
+  assert (tmp_path / 'damaged-2').is_dir() and (tmp_path / '2').is_dir()
+
+
+def test_no_start_from_scratch_where_all_are_damaged(tmp_path):
+  two_checkpoints(tmp_path)
+  for step in '12':
+    DAMAGES['no identity'](tmp_path / step)
+  for _ in range(2):
+    with checkpoint.Checkpointer(tmp_path, identity={'a': 1}, keep=2) as checkpoints:
+      with pytest.raises(ValueError, match='No checkpoint in .* can be read: damaged-1, damaged-2. Repair one'):
+        checkpoints.latest_step()
+
+
+def test_half_a_save_is_none(tmp_path):
+  """As a lost machine leaves it: orbax renames the folder of a save when it is complete."""
+  two_checkpoints(tmp_path)
+  (tmp_path / '2').rename(tmp_path / '2.orbax-checkpoint-tmp')
+  with checkpoint.Checkpointer(tmp_path, identity={'a': 1}, keep=2) as checkpoints:
+    assert checkpoints.latest_step() == 1
+
+
+def test_another_format_is_refused(tmp_path, monkeypatch):
+  with monkeypatch.context() as patch:
+    patch.setattr(checkpoint, 'FORMAT', 7)
+    two_checkpoints(tmp_path)
+  with checkpoint.Checkpointer(tmp_path, identity={'a': 1}, keep=2) as checkpoints:
+    with pytest.raises(ValueError, match='holds checkpoints of format 7, this version of lh_jax reads format 1'):
+      checkpoints.check_identity(2)
+
+
+def test_checkpoints_without_a_format_are_of_the_first(tmp_path):
+  two_checkpoints(tmp_path)
+  path = tmp_path / '2' / 'identity' / 'metadata'
+  identity = json.loads(path.read_text())
+  assert identity.pop('format') == 1
+  path.write_text(json.dumps(identity))
+  with checkpoint.Checkpointer(tmp_path, identity={'a': 1}, keep=2) as checkpoints:
+    checkpoints.check_identity(2)
+
+
+FULL_DISK = """
+import pathlib, resource, sys
+sys.path.insert(0, ROOT)
+from tests import conftest, test_checkpoint
+from lh_jax import checkpoint
+folder = pathlib.Path(sys.argv[1])
+try:
+  with checkpoint.Checkpointer(folder, identity={'a': 1}, keep=2) as checkpoints:
+    checkpoints.save(1, test_checkpoint.state(1.0))
+    checkpoints.wait()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+    checkpoints.save(2, {'w': conftest.np.random.default_rng(0).standard_normal((512, 512))})
+    checkpoints.wait()
+except OSError as error:
+  print('SAYS', error)
+"""
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path):
+  """A limit on the size of files stands for the disk's."""
+  result = subprocess.run(
+    [sys.executable, '-c', FULL_DISK.replace('ROOT', repr(str(processes.ROOT))), str(tmp_path)],
+    capture_output=True,
+    text=True,
+    check=False,
+    timeout=processes.TIMEOUT,
+  )
+  assert f'SAYS The checkpoint of step 2 could not be saved in {tmp_path}' in result.stdout, result.stderr
+  assert 'Those before it are untouched' in result.stdout
+  with checkpoint.Checkpointer(tmp_path, identity={'a': 1}, keep=2) as checkpoints:
+    assert checkpoints.latest_step() == 1
+    checkpoints.restore(1, abstract(state()))
+    checkpoints.save(2, state(2.0))
+  assert sorted(path.name for path in tmp_path.iterdir()) == ['1', '2']
+
+
+@pytest.mark.parametrize('moment', ['save', 'wait_until_finished', 'check_for_errors'])
+def test_a_save_that_fails_is_an_error(tmp_path, moment, monkeypatch):
+  def fails(*_, **__):
+    raise RuntimeError('no space left')
+
+  with checkpoint.Checkpointer(tmp_path, identity={}, keep=1) as checkpoints:
+    with monkeypatch.context() as patch:
+      patch.setattr(checkpoints._manager, moment, fails)
+      with pytest.raises(OSError, match='could not be saved in .*: no space left Those before it'):
+        checkpoints.save(1, state())
+        checkpoints.wait()
+
+
+SAVE = """
+import pathlib
+import numpy as np
+from lh_jax import checkpoint, parallel
+folder, task = pathlib.Path(sys.argv[1]), sys.argv[2]
+mesh = parallel.make_mesh(fsdp=8)
+tree = {'w': np.arange(512.0, dtype=np.float32).reshape(64, 8)}
+shardings = parallel.state_shardings(mesh, tree, min_size=1)
+if task == 'apart':
+  folder = folder / str(parallel.jax.process_index())
+with checkpoint.Checkpointer(folder, identity={}, keep=2) as checkpoints:
+  if task == 'save':
+    for step in (1, 2):
+      checkpoints.save(step, parallel.put({'w': tree['w'] + step}, shardings))
+  try:
+    step = checkpoints.latest_step()
+    state = checkpoints.restore(step, parallel.abstract_like(tree, shardings))
+    say(step, float(parallel.jax.jit(lambda x: x.sum() - tree['w'].sum())(state['w'])) / 512)
+  except ValueError as error:
+    say(error)
+"""
+
+
+def test_two_processes_fall_back_together(tmp_path):
+  assert [said for said, _ in processes.run(SAVE, tmp_path / 'shared', 'save')] == [['2 2.0']] * 2
+  for path in (tmp_path / 'shared' / '2').rglob('*'):
+    if path.is_file() and path.parent.name == 'd':
+      path.write_bytes(path.read_bytes()[:10])
+  (first, told), (second, _) = processes.run(SAVE, tmp_path / 'shared', 'restore')
+  assert first == second == ['1 1.0'] and 'The checkpoint of step 2' in told
+
+
+def test_a_work_directory_that_is_not_shared(tmp_path):
+  """Each host sees what is on its own disk."""
+  two_checkpoints(tmp_path / '1')
+  (first, _), (second, _) = processes.run(SAVE, tmp_path, 'apart')
+  assert all('see different checkpoints' in said[0] and '[[], [1, 2]]' in said[0] for said in (first, second))

@@ -23,18 +23,15 @@ assert parallel.gather(process) == [{'of': 0, 'pad': ''}, {'of': 1, 'pad': 'x'}]
 config = conftest.tiny_config()
 config.evaluate.update({'source': 'folder', 'path': str(data), 'lpips': 'none', 'devices': 2})
 try:
-  print('ROWS', json.dumps(evaluate.evaluate(config, workdir)))
+  say('ROWS', json.dumps(evaluate.evaluate(config, workdir)))
 except RuntimeError as error:
-  print('FAILED', error)
+  say('FAILED', error)
 """
 
 
 def start(workdir, data):
   """Runs both processes and returns the last line of what each printed."""
-  written = processes.run(PROCESS, workdir, data)
-  return [
-    next(line for line in reversed(out.splitlines()) if line.startswith(('ROWS', 'FAILED'))) for out, _ in written
-  ]
+  return [lines[-1] for lines, _ in processes.run(PROCESS, workdir, data)]
 
 
 @pytest.fixture(name='run')

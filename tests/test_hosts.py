@@ -121,24 +121,21 @@ def fails():
   return 'fine'
 assert jax.process_count() == 2 and jax.local_device_count() == 4
 try:
-  print(hosts.together(fails))
+  say(hosts.together(fails))
 except ValueError as error:
-  print(error)
+  say(error)
 try:
   hosts.agree('the seed', {'seed': jax.process_index()})
 except hosts.HostsDisagreeError as error:
-  print(error)
+  say(error)
 """
 
 
 def test_two_processes():
   """Both end alike, and say who they are."""
   (first, told), (second, _) = processes.run(PROCESS)
-  assert (
-    first
-    == second
-    == ('process 1: no disk here\nThe processes disagree on the seed: seed is 0 on process 0 and 1 on 1.\n')
-  )
+  assert first == ['process 1: no disk here', 'The processes disagree on the seed: seed is 0 on process 0 and 1 on 1.']
+  assert second == first
   assert 'Starting jax.distributed (environment)' in told and 'Process 0 of 2.' in told
 
 

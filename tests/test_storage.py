@@ -17,7 +17,20 @@ from lh_jax import storage
 
 from tests.conftest import tiny_model
 
-NAMES = ('open', 'exists', 'isdir', 'listdir', 'glob', 'makedirs', 'mkdir', 'rmtree', 'remove', 'rename', 'replace', 'stat')
+NAMES = (
+  'open',
+  'exists',
+  'isdir',
+  'listdir',
+  'glob',
+  'makedirs',
+  'mkdir',
+  'rmtree',
+  'remove',
+  'rename',
+  'replace',
+  'stat',
+)
 
 
 @pytest.fixture(name='bucket')
