@@ -125,10 +125,14 @@ def together(fn: Callable[[], Result]) -> Result:
   try:
     result = fn()
   except (ValueError, OSError) as error:
-    failure = f'process {jax.process_index()}: {error}'
-  failures = [text for text in parallel.gather(failure) if text]
-  if failures:
-    raise ValueError('; '.join(failures))
+    failure = str(error)
+  failures = parallel.gather(failure)
+  if any(failures):
+    # What all processes meet, such as a missing file on shared storage, is told once.
+    told = {text: [process for process, other in enumerate(failures) if other == text] for text in failures if text}
+    everywhere = list(told.values()) == [list(range(len(failures)))]
+    lines = [text if everywhere else f'process {", ".join(map(str, where))}: {text}' for text, where in told.items()]
+    raise ValueError('; '.join(lines))
   return result
 
 

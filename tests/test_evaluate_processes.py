@@ -17,21 +17,22 @@ from tests import processes
 PROCESS = """
 import json, pathlib
 from lh_jax import evaluate, parallel
-workdir, data = map(pathlib.Path, sys.argv[1:])
+workdir, data = map(pathlib.Path, sys.argv[1:3])
+exec(sys.argv[3])
 process = {'of': parallel.jax.process_index(), 'pad': 'x' * parallel.jax.process_index()}
 assert parallel.gather(process) == [{'of': 0, 'pad': ''}, {'of': 1, 'pad': 'x'}]
 config = conftest.tiny_config()
 config.evaluate.update({'source': 'folder', 'path': str(data), 'lpips': 'none', 'devices': 2})
 try:
   say('ROWS', json.dumps(evaluate.evaluate(config, workdir)))
-except RuntimeError as error:
+except (RuntimeError, ValueError) as error:
   say('FAILED', error)
 """
 
 
-def start(workdir, data):
+def start(workdir, data, change=''):
   """Runs both processes and returns the last line of what each printed."""
-  return [lines[-1] for lines, _ in processes.run(PROCESS, workdir, data)]
+  return [lines[-1] for lines, _ in processes.run(PROCESS, workdir, data, change)]
 
 
 @pytest.fixture(name='run')
@@ -62,10 +63,24 @@ def test_two_processes_give_the_result_of_one(run, tiny_config):
   assert report['rows'] == [pytest.approx(alone, abs=2e-3)]
 
 
+# The second process's image.
+FAILS = """
+from lh_jax import judge
+plain = judge.Judge._evaluate
+def evaluate_but_b(self, unit, *others):
+  if unit.name == 'b.png':
+    raise RuntimeError('out of memory')
+  plain(self, unit, *others)
+judge.Judge._evaluate = evaluate_but_b
+"""
+
+
 def test_a_failure_of_one_process_ends_both(run):
   workdir, data = run
-  path = data / 'b.png'  # the second process's
+  lines = start(workdir, data, FAILS)
+  assert all('The evaluation failed on process 1' in line and 'out of memory' in line for line in lines)
+  path = data / 'b.png'
   path.write_bytes(path.read_bytes()[:-200])
   lines = start(workdir, data)
-  assert all('The evaluation failed on process 1' in line and 'b.png' in line for line in lines)
+  assert lines[0] == lines[1] and 'b.png' in lines[0] and 'it is cut short' in lines[0]
   assert not (workdir / 'evaluation').exists()

@@ -104,6 +104,21 @@ def test_one_process_is_left_alone():
   hosts.agree('anything', {'a': 1})
 
 
+def test_what_all_meet_is_told_once(monkeypatch):
+  def fails():
+    raise OSError('no disk')
+
+  monkeypatch.setattr(jax, 'process_count', lambda: 3)
+  for failures, message in (
+    (['no disk'] * 3, '^no disk$'),
+    (['no disk', None, 'no disk'], '^process 0, 2: no disk$'),
+    (['no disk', 'other', 'no disk'], '^process 0, 2: no disk; process 1: other$'),
+  ):
+    monkeypatch.setattr(parallel, 'gather', lambda value, failures=failures: failures)
+    with pytest.raises(ValueError, match=message):
+      hosts.together(fails)
+
+
 def test_disagreement_is_named(monkeypatch):
   monkeypatch.setattr(parallel, 'gather', lambda value: [value, value | {'b': 3}, value | {'b': 4, 'c': 5}])
   with pytest.raises(
