@@ -15,7 +15,7 @@ _PREAMBLE = """
 import faulthandler, os, sys, traceback
 sys.path.insert(0, ROOT)
 faulthandler.dump_traceback_later(TIMEOUT - 20, exit=True)
-say = lambda *words: print('SAYS', *words, flush=True)
+say = lambda *words: print('SAYS', ' '.join(map(str, words)).replace(chr(10), ' | '), flush=True)
 sys.excepthook = lambda *error: (traceback.print_exception(*error), sys.stderr.flush(), os._exit(1))
 from lh_jax import hosts, logs
 logs.to_console()
