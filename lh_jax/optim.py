@@ -73,6 +73,7 @@ class Optimizer:
     """Returns the optimizer's state for `params`."""
     return self._transform.init(params)
 
+  @jax.named_scope('optimizer')
   def update(
     self, grads: Any, opt_state: Any, params: Any, *, step: jax.Array
   ) -> tuple[Any, Any, dict[str, jax.Array]]:

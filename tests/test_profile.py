@@ -4,7 +4,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from lh_jax import networks as networks_lib
 from lh_jax import profile
+from lh_jax.stages import build
 
 
 @pytest.mark.parametrize(
@@ -35,3 +37,15 @@ def test_a_trace(tmp_path):
       with profiler.step(number, 'stage'):
         jax.block_until_ready(jnp.ones(3) * number)
   assert list((tmp_path / 'profile').rglob('*.xplane.pb'))
+
+
+def test_a_trace_tells_the_parts_of_a_step_apart(tiny_config):
+  networks = networks_lib.build({name: tiny_config[name].to_dict() for name in networks_lib.SECTIONS})
+  stage = build.build('stage1', tiny_config, networks)
+  state = jax.eval_shape(stage.init, jax.random.key(0))
+  frozen = {'foundation': jax.eval_shape(build.foundation(tiny_config).init, jax.random.key(0))}
+  image = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
+  step = jax.jit(stage.steps['scale_0.5']).lower(state, frozen, {'clean': image, 'degraded': image})
+  text = step.as_text(debug_info=True)
+  for name in ('pdps', 'equivariance', 'invariance', 'optimizer', 'Encoder', 'Decoder'):
+    assert name in text, name

@@ -113,10 +113,12 @@ class Stage1:
     }
     total = metrics['reconstruction'] + vae.preset.kl_weight * metrics['kl']
     if weights.equivariance:
-      metrics['equivariance'] = self.equivariance(params['vae']['decoder'], mean, clean, scale=scale)
+      with jax.named_scope('equivariance'):
+        metrics['equivariance'] = self.equivariance(params['vae']['decoder'], mean, clean, scale=scale)
       total += weights.equivariance * metrics['equivariance']
     if self.foundation is not None:
-      metrics['invariance'] = self.invariance(params['projector'], frozen['foundation'], mean_perturbed, clean)
+      with jax.named_scope('invariance'):
+        metrics['invariance'] = self.invariance(params['projector'], frozen['foundation'], mean_perturbed, clean)
       total += weights.invariance * metrics['invariance']
     metrics['total'] = total
     return total, (metrics, mean)
@@ -141,9 +143,10 @@ class Stage1:
   ) -> tuple[TrainState, stages.Metrics]:
     """One step of VAE and projection at equivariance scale s."""
     progress = state.step / self.steps
-    perturbed = pdps_lib.perturb(
-      stream_key(self.seed, 'pdps', state.step), batch['clean'], batch['degraded'], progress, self.pdps
-    )
+    with jax.named_scope('pdps'):
+      perturbed = pdps_lib.perturb(
+        stream_key(self.seed, 'pdps', state.step), batch['clean'], batch['degraded'], progress, self.pdps
+      )
     grad_fn = jax.grad(self.loss, has_aux=True)
     sample_key = stream_key(self.seed, 'posterior', state.step)
     grads, (metrics, mean) = grad_fn(state.params, frozen, batch['clean'], perturbed, sample_key, scale=scale)
