@@ -7,6 +7,8 @@ antialiasing; `interpolation_matrix` is the one-dimensional operator as a float6
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -61,11 +63,32 @@ def upsample_bilinear_2x(x: jax.Array) -> jax.Array:
   """
   for axis in (1, 2):
     n = x.shape[axis]
-    padded = jnp.pad(x, [(1, 1) if i == axis else (0, 0) for i in range(4)], mode='edge')
+    padded = pad_edge(x, [(1, 1) if i == axis else (0, 0) for i in range(4)])
     before = lax.slice_in_dim(padded, 0, n, axis=axis)
     after = lax.slice_in_dim(padded, 2, n + 2, axis=axis)
     pairs = jnp.stack([0.25 * before + 0.75 * x, 0.75 * x + 0.25 * after], axis=axis + 1)
     x = pairs.reshape(x.shape[:axis] + (2 * n,) + x.shape[axis + 1 :])
+  return x
+
+
+def pad_edge(x: jax.Array, widths: Sequence[tuple[int, int]]) -> jax.Array:
+  """Repeats the border, as `jnp.pad(mode='edge')`, and leaves axes without padding alone.
+
+  `jnp.pad` takes slices along every axis, padded or not: the derivative of one along a batch that is split over devices
+  sends whole activations between all of them, although they are zero.
+
+  Args:
+    x: array.
+    widths: (before, after) for each axis.
+
+  Returns:
+    The padded array.
+  """
+  for axis, (before, after) in enumerate(widths):
+    if before or after:
+      first = lax.slice_in_dim(x, 0, 1, axis=axis)
+      last = lax.slice_in_dim(x, x.shape[axis] - 1, None, axis=axis)
+      x = lax.concatenate([first] * before + [x] + [last] * after, axis)
   return x
 
 

@@ -21,6 +21,7 @@ from jax import lax
 
 from lh_jax.models.layers import DepthwiseConv, depth_to_space
 from lh_jax.models.restorers.fourier import NORMS, FourierUnit, gelu, norm
+from lh_jax.ops.resize import pad_edge
 
 
 def _as_dot(x: jax.Array, kernel: jax.Array, *_: Any, **__: Any) -> jax.Array:
@@ -140,7 +141,7 @@ class SFHformer(nn.Module):
     depth = len(self.dims) // 2
     stride = 2**depth
     h, w = z.shape[1:3]
-    x = jnp.pad(z, ((0, 0), (0, -h % stride), (0, -w % stride), (0, 0)), mode='edge')
+    x = pad_edge(z, ((0, 0), (0, -h % stride), (0, -w % stride), (0, 0)))
 
     x = conv(self.dims[0], (3, 3), name='conv_in')(x)
     skips = []
