@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lh_jax.ops import fourier
+
 
 def radius(height: int, width: int) -> np.ndarray:
   """Radial frequency of each rfft2 bin, (height, width // 2 + 1), in units of the Nyquist frequency (1 along an axis,
@@ -36,6 +38,7 @@ def high_pass(images: jax.Array, *, cutoff: float) -> jax.Array:
   if not 0.0 < cutoff <= 1.0:
     raise ValueError(f'losses.hf_cutoff must lie in (0, 1], got {cutoff}.')
   height, width = images.shape[1:3]
-  mask = (radius(height, width) > cutoff).astype(np.float32)[None, :, :, None]
-  spectrum = jnp.fft.rfft2(images.astype(jnp.float32), axes=(1, 2))
-  return jnp.fft.irfft2(spectrum * mask, s=(height, width), axes=(1, 2))
+  mask = (radius(height, width) > cutoff).astype(np.float32)[None, None]
+  # Transforms want the pixels innermost.
+  spectrum = fourier.rfft2(images.astype(jnp.float32).transpose(0, 3, 1, 2))
+  return fourier.irfft2(spectrum * mask, (height, width)).transpose(0, 2, 3, 1)

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from lh_jax.models.layers import LayerNorm2d
+from lh_jax.ops.fourier import irfft2, rfft2
 
 NORMS = ('batch', 'layer', 'none')
 POSITION = 3  # side of the Fourier unit's depthwise kernel
@@ -95,7 +96,8 @@ class FourierUnit(nn.Module):
     """Maps (B, h, w, C) to (B, h, w, C) in `dtype`."""
     b, h, w, c = x.shape
     # Channels stand first from here on: transforms want the pixels innermost, and nothing is transposed in between.
-    plane = jnp.fft.rfft2(x.astype(jnp.float32).transpose(3, 0, 1, 2), norm='ortho')
+    scale = 1 / math.sqrt(h * w)  # Of the orthonormal transform.
+    plane = scale * rfft2(x.astype(jnp.float32).transpose(3, 0, 1, 2))
     half = plane.shape[-1]
     # Real and imaginary part of a channel are neighbours.
     f = jnp.stack([plane.real, plane.imag], axis=1).reshape(2 * c, b, h, half)
@@ -103,7 +105,7 @@ class FourierUnit(nn.Module):
     weights = [Weights(shape, self.dtype, name=name)() for name, shape in self._kernels(c).items()]
     f = _filter(f, *weights, groups=self.groups).astype(jnp.float32).reshape(c, 2, b, h, half)
     plane = lax.complex(f[:, 0], f[:, 1])
-    return jnp.fft.irfft2(plane, s=(h, w), norm='ortho').transpose(1, 2, 3, 0).astype(self.dtype)
+    return (irfft2(plane, (h, w)) / scale).transpose(1, 2, 3, 0).astype(self.dtype)
 
   def _kernels(self, c: int) -> dict[str, tuple[int, ...]]:
     return {
