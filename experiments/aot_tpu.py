@@ -52,6 +52,7 @@ PAPER_DEVICES = 4
 SIZES = {'4K': (2160, 3840), '8K': (4320, 7680)}
 HOP_SECONDS = 1e-6  # Austin et al., "How to Scale Your Model" (2025): about a microsecond a hop.
 PACKAGES = ('jax', 'jaxlib', 'libtpu', 'flax', 'optax', 'numpy')
+README_MARKS = ('<!-- aot_tpu: written by aot_tpu.py --readme -->', '<!-- end of aot_tpu -->')
 # As if on a TPU machine; nothing is asked for over the network.
 ENVIRONMENT = {
   'TPU_SKIP_MDS_QUERY': '1',
@@ -219,6 +220,14 @@ def table(rows: list[dict[str, Any]]) -> str:
   return '\n'.join(lines + ['| ' + ' | '.join(f(row) for f in columns.values()) + ' |' for row in rows])
 
 
+def write_readme(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
+  """Puts the table of all rows between its two comments in a Markdown file."""
+  text = path.read_text(encoding='utf-8')
+  head, rest = text.split(README_MARKS[0])
+  _, tail = rest.split(README_MARKS[1])
+  path.write_text(f'{head}{README_MARKS[0]}\n{table(rows)}\n{README_MARKS[1]}{tail}', encoding='utf-8')
+
+
 def main(arguments: list[str] | None = None) -> None:
   """Compiles, prints and writes."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -228,7 +237,12 @@ def main(arguments: list[str] | None = None) -> None:
   parser.add_argument('--list', action='store_true', help='print the names of the cases and stop')
   parser.add_argument('--effort', type=float, default=-1.0, help='of the compiler, -1 to 1; 0 is its own default')
   parser.add_argument('-o', '--output', type=pathlib.Path, help='JSON file to write, and to go on with')
+  parser.add_argument('--readme', action='store_true', help='compile nothing; write the table of OUTPUT to README.md')
   options = parser.parse_args(arguments)
+  if options.readme:
+    found = json.loads(options.output.read_text(encoding='utf-8'))['programs']
+    write_readme(list(found.values()), ROOT / 'experiments' / 'README.md')
+    return
 
   wanted = [c for c in cases(options.all) if c.chip in options.chips and options.only in c.key]
   if options.list:
