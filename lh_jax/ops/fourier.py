@@ -1,7 +1,7 @@
 """Two-dimensional Fourier transforms that every device does on its own part of a batch.
 
-On CPU and GPU, XLA takes a transform for one piece and gathers the whole batch on every device for each. These say that
-only the two transformed axes must be whole; on TPU, where XLA splits them by itself, they are left to it. They are unscaled forward, scaled by 1 / (h w) backward, as `jnp.fft`, and
+On CPU, XLA takes a transform for one piece and gathers the whole batch on every device for each. These say that only the
+two transformed axes must be whole, there and on GPU; on TPU, XLA splits them by itself, and they are left to it. They are unscaled forward, scaled by 1 / (h w) backward, as `jnp.fft`, and
 have reverse-mode derivatives only.
 """
 
