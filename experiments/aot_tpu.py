@@ -9,14 +9,14 @@ An environment of its own: where libtpu is installed, every other import of jax 
 one row a program, and what it has is not compiled again. libtpu 0.0.42 is the one that jax 0.10.2 names. Compiled with
 little optimisation (--effort -1), which is several times as fast: memory and traffic are then too high, not too low.
 
-Training is at the paper's settings (configs/base.py): weak scaling keeps the paper's images a device (16 and 8 on four),
-strong scaling keeps its global batch. Inference splits one image's rows over the slice.
+Training is at the paper's settings (configs/base.py): weak scaling keeps the paper's images a device (16 and 8 on
+four), strong scaling keeps its global batch. Inference splits one image's rows over the slice.
 
-What the numbers are. Memory: arguments, results, temporaries and the program itself, of one chip. Operations and bytes:
-XLA's own counts, of one chip. Sent: bytes that a chip sends at least if every collective is a ring. Times are lower
-bounds from published rates: operations / peak rate, bytes / memory bandwidth, sent / the links of the slice's torus, and
-for each collective the hops to the farthest chip (there and back for an all-reduce) at a microsecond each. Efficiency is
-the larger of the first two over that plus all communication, as if nothing overlapped.
+What the numbers are. Memory: arguments, results, temporaries and the program itself, of one chip. Operations and
+bytes: XLA's own counts, of one chip. Sent: bytes that a chip sends at least if every collective is a ring. Times are
+lower bounds from published rates: operations / peak rate, bytes / memory bandwidth, sent / the links of the slice's
+torus, and for each collective the hops to the farthest chip (there and back for an all-reduce) at a microsecond each.
+Efficiency is the larger of the first two over that plus all communication, as if nothing overlapped.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ CHIPS = {
 
 
 def ring_bandwidth(chip: Chip, chips: int) -> float:
-  """Returns the GB/s at which a chip sends in a collective over the whole slice: its links along the axes longer than 1.
+  """Returns the GB/s at which a chip sends in a collective over a whole slice: its links along axes above 1.
 
   An axis of 2 has one link between its chips; a longer one is counted with both neighbours.
   """

@@ -1,8 +1,8 @@
 """Two-dimensional Fourier transforms that every device does on its own part of a batch.
 
-On CPU, XLA takes a transform for one piece and gathers the whole batch on every device for each. These say that only the
-two transformed axes must be whole, there and on GPU; on TPU, XLA splits them by itself, and they are left to it. They
-are unscaled forward, scaled by 1 / (h w) backward, as `jnp.fft`, and have reverse-mode derivatives only.
+On CPU, XLA takes a transform for one piece and gathers the whole batch on every device for each. These say that only
+the two transformed axes must be whole, there and on GPU; on TPU, XLA splits them by itself, and they are left to it.
+They are unscaled forward, scaled by 1 / (h w) backward, as `jnp.fft`, and have reverse-mode derivatives only.
 """
 
 from __future__ import annotations

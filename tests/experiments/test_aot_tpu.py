@@ -16,8 +16,8 @@ import hlo_collectives  # noqa: E402
 import tpu_slices  # noqa: E402
 
 TEXT = """
-  %sum = (f32[32]{0:T(128)S(1)}, f32[64,2]{0,1:T(2,128)}) all-reduce(%a, %b), channel_id=1, replica_groups=mesh['x'=4,'y'=2] {'x'}, metadata={op_name="jit(step)/norm"}
-  %send = (bf16[1,8]{1,0}, bf16[1,8]{1,0}, u32[]{:S(2)}, u32[]{:S(2)}) collective-permute-start(%c), source_target_pairs={{1,0}}
+  %s = (f32[32]{0:T(128)S(1)}, f32[64,2]{0,1:T(2,128)}) all-reduce(%a, %b), replica_groups=mesh['x'=4,'y'=2] {'x'}, op_name="jit(step)/norm"
+  %send = (bf16[1,8]{1,0}, bf16[1,8]{1,0}, u32[]{:S(2)}, u32[]{:S(2)}) collective-permute-start(%c)
   %sent = bf16[1,8]{1,0} collective-permute-done(%send)
   %join = f32[8,4]{1,0} all-gather(%d), replica_groups=[2,4]<=[8], dimensions={0}
   %cut = f32[2]{0} reduce-scatter(%e), replica_groups={{0,1,2,3},{4,5,6,7}}, to_apply=%add
