@@ -7,7 +7,8 @@ them on a machine without one, not run.
 
 An environment of its own: where libtpu is installed, every other import of jax complains. The file of results grows by
 one row a program, and what it has is not compiled again. libtpu 0.0.42 is the one that jax 0.10.2 names. Compiled with
-little optimisation (--effort -1), which is several times as fast: memory and traffic are then too high, not too low.
+little optimisation (--effort -1), which takes a fraction of the time; the compiler's own default (--effort 0) gives other
+memory, program size and traffic, either way.
 
 Training is at the paper's settings (configs/base.py): weak scaling keeps the paper's images a device (16 and 8 on
 four), strong scaling keeps its global batch. Inference splits one image's rows over the slice.
