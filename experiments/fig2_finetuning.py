@@ -34,8 +34,8 @@ import trained
 import trends
 
 MODES = {'frozen': 'VAE frozen', 'l_res': 'encoder by L_Res', 'hf': 'encoder by HF loss'}
-# Steps of fine-tuning, and how often the held-out crops are restored.
 RATE = 0.2  # of that of stage 2's branches, as all weights move here
+# Steps of fine-tuning, and how often the held-out crops are restored.
 STEPS = {'dry': (2, 1), 'smoke': (40, 10), 'paper': (8_000, 500)}
 
 

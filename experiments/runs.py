@@ -217,7 +217,9 @@ def _plain(settings: ConfigDict) -> dict[str, Any]:
 
 def _trained_by(text: str) -> dict[str, Any]:
   """What of a configuration, as JSON, decides what is trained: training is the same on every mesh."""
-  return {name: section for name, section in json.loads(text).items() if name not in _NOT_TRAINED}
+  found = {name: section for name, section in json.loads(text).items() if name not in _NOT_TRAINED}
+  found['data'].pop('timeout_seconds', None)  # when a run gives up, not what it learns
+  return found
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
