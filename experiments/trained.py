@@ -162,7 +162,7 @@ def verdicts(item: str, claims: Sequence[Mapping[str, Any]], paper: str) -> dict
     paper: the paper's claim in few words.
   """
   told = trends.count(claims)
-  row = {'item': item, 'paper': paper, 'ours': f'{told} of its trends', 'why': trends.why(claims)}
+  row = {'item': item, 'paper': paper, 'ours': f'trends: {told}', 'why': trends.why(claims)}
   return {'trends': list(claims), 'trends_that_hold': told, 'summary': row}
 
 

@@ -96,7 +96,7 @@ def test_verdicts_carry_their_row():
   found = trained.verdicts('Fig. 2', claims, 'claim')
   assert found['trends'] == claims and found['trends_that_hold'] == '1 of 2'
   why = 'not reproduced: b above a (few steps)'
-  assert found['summary'] == {'item': 'Fig. 2', 'paper': 'claim', 'ours': '1 of 2 of its trends', 'why': why}
+  assert found['summary'] == {'item': 'Fig. 2', 'paper': 'claim', 'ours': 'trends: 1 of 2', 'why': why}
 
 
 def test_one_photograph(monkeypatch):
