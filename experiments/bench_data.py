@@ -5,7 +5,7 @@
 PHOTOS is a folder of clean photographs. From the first of them a stand-in for UHD-LL is made in a temporary folder (the
 degraded half is darkened), once as PNG and once as JPEG of quality 95; the former is prepared as crops too. Every way is
 read through the real pipeline (`data.pipeline`: random crop and turn, threads), without the cache of decoded images, and
-stands beside what the training step takes at most (`results/training_cpu.json`).
+stands beside what the training step takes at most (`results/training_cpu.json`), in samples of the same size.
 """
 
 from __future__ import annotations
@@ -14,13 +14,11 @@ import argparse
 import json
 import os
 import pathlib
-import platform
 import tempfile
 import time
 
 import numpy as np
 
-import lh_jax
 from lh_jax.data import crops
 from lh_jax.data import datasets
 from lh_jax.data import image_files
@@ -28,6 +26,7 @@ from lh_jax.data import layouts
 from lh_jax.data import pipeline
 from lh_jax.data import prepare
 from lh_jax.data.items import Source
+import records
 
 DATASET = datasets.find('uhd_ll')
 TRAINING = pathlib.Path(__file__).parent / 'results' / 'training_cpu.json'
@@ -91,15 +90,16 @@ def main() -> None:
   parser.add_argument('--count', type=int, default=4, help='how many of them; default %(default)s')
   parser.add_argument('--size', type=int, default=512, help='side of the prepared crops; default %(default)s')
   parser.add_argument('--overlap', type=int, default=64, help='default %(default)s')
-  parser.add_argument('--crop', type=int, default=256, help='side of a training sample; default %(default)s')
+  parser.add_argument('--crop', type=int, help="side of a training sample; default: that of the training step's result")
   parser.add_argument('--batch', type=int, default=8, help='default %(default)s')
   parser.add_argument('--threads', type=int, default=2, help='default %(default)s')
   parser.add_argument('-o', '--output', type=pathlib.Path, help='JSON file to write')
   options = parser.parse_args()
+  need = max(json.loads(TRAINING.read_text(encoding='utf-8'))['rows'], key=lambda row: row['images_per_sec'])
+  options.crop = options.crop or need['crop']
   photos = image_files.list_images(options.photos)[: options.count]
   sizes = sorted({'{1}x{0}'.format(*image_files.size(photo)) for photo in photos})
   found = measure(photos, options)
-  need = max(json.loads(TRAINING.read_text(encoding='utf-8'))['rows'], key=lambda row: row['images_per_sec'])
   print('| read from | images/s | CPU ms an image |\n|---|---|---|')
   for row in found['rows']:
     print('| {source} | {images_per_sec:.1f} | {cpu_ms_per_image:.0f} |'.format(**row))
@@ -109,11 +109,7 @@ def main() -> None:
   )
   if options.output:
     settings = {name: getattr(options, name) for name in ('size', 'overlap', 'crop', 'batch', 'threads')}
-    report = {
-      'lh_jax': lh_jax.__version__,
-      'numpy': np.__version__,
-      'python': platform.python_version(),
-      'machine': f'{platform.machine()}, {os.cpu_count()} cores',
+    report = records.made_by() | {
       # Much above the number of cores, others had a share of them; the CPU time is then the one to read.
       'load_average': os.getloadavg()[0],
       'photographs': {'count': len(photos), 'sizes': sizes},

@@ -16,7 +16,6 @@ import argparse
 from collections.abc import Callable
 import json
 import pathlib
-import platform
 import resource
 import statistics
 import subprocess
@@ -126,14 +125,12 @@ def work(name: str, size: tuple[int, int], repeats: int) -> dict[str, Any]:
     cpu.append(time.process_time() - cpu_started)
   return {
     'metric': name,
-    'size': f'{size[1]}x{size[0]}',
     'value': float(value),
     'first_seconds': seconds[0],
     'seconds': statistics.median(seconds[1:]),
     'cpu_seconds': statistics.median(cpu[1:]),
     'peak_gb': peak(),
     'peak_gb_before': before,
-    'python': platform.python_version(),
   }
 
 
@@ -177,8 +174,11 @@ def main(arguments: list[str] | None = None) -> None:
     print(table(rows[-1:]).splitlines()[-1], flush=True)
   print(table(rows))
   if options.output:
+    import records  # with JAX, which the process of a twin must not hold
+
+    report = records.made_by() | {'size': size, 'repeats': options.repeats, 'rows': rows}
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(rows, indent=2) + '\n', encoding='utf-8')
+    options.output.write_text(json.dumps(report, indent=2) + '\n', encoding='utf-8')
 
 
 if __name__ == '__main__':

@@ -13,9 +13,7 @@ import argparse
 import concurrent.futures
 import json
 import multiprocessing
-import os
 import pathlib
-import platform
 import resource
 import time
 from typing import Any
@@ -23,10 +21,10 @@ from typing import Any
 import jax
 import numpy as np
 
-import lh_jax
 from lh_jax import synthesis
 from lh_jax.ops import degradations
 from lh_jax.save_portable import parse_image_size
+import records
 
 
 def peak_bytes() -> int:
@@ -83,9 +81,7 @@ def main(arguments: list[str] | None = None) -> None:
       rows.append(pool.submit(measure, task, options.size, options.repeats).result())
       print('|', ' | '.join([task, *(f'{value:.2f}' for name, value in rows[-1].items() if name != 'task')]), '|')
   if options.output:
-    versions = {'lh_jax': lh_jax.__version__, 'jax': jax.__version__, 'python': platform.python_version()}
-    report = {'device': jax.devices()[0].device_kind, 'cores': os.cpu_count(), 'versions': versions}
-    report |= {'size': list(options.size), 'repeats': options.repeats, 'rows': rows}
+    report = records.made_by() | {'size': list(options.size), 'repeats': options.repeats, 'rows': rows}
     options.output.write_text(json.dumps(report, indent=1) + '\n', encoding='utf-8')
 
 

@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import json
 import pathlib
-import platform
 import tempfile
 
 from absl import app
 from absl import flags
-import jax
 from ml_collections import config_flags
 
-import lh_jax
 from lh_jax import logs
 from lh_jax import parallel
 from lh_jax import train
+import records
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'Configuration file.', lock_config=True)
 STEPS = flags.DEFINE_integer('steps', 20, 'Steps of each phase; the second half is measured.', lower_bound=4)
@@ -71,16 +69,7 @@ def main(argv: list[str]) -> None:
       )
     )
   if OUTPUT.value:
-    device = jax.devices()[0]
-    report = {
-      'lh_jax': lh_jax.__version__,
-      'jax': jax.__version__,
-      'python': platform.python_version(),
-      'device': f'{jax.device_count()} x {device.device_kind}',
-      'machine': platform.machine(),
-      'steps': steps,
-      'rows': rows,
-    }
+    report = records.made_by() | {'steps': steps, 'rows': rows}
     path = pathlib.Path(OUTPUT.value)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(report, indent=2) + '\n', encoding='utf-8')

@@ -83,6 +83,20 @@ def high_frequency_share(latents: np.ndarray, *, above: float = 0.5) -> float:
   return float(high / max(energy.sum(), EPS))
 
 
+def on_grid(latents: np.ndarray, height: int, width: int) -> np.ndarray:
+  """Returns the latents on a coarser grid, (N, height, width, C): their lowest DCT frequencies along both axes.
+
+  What is left of latents of different VAEs then covers the same frequencies of the image.
+
+  Raises:
+    ValueError: the grid is finer than theirs.
+  """
+  spectra = dct(latents)
+  if height > spectra.shape[1] or width > spectra.shape[2]:
+    raise ValueError(f'A grid of {height}x{width} is finer than that of the latents {spectra.shape}.')
+  return inverse_dct(spectra[:, :height, :width])
+
+
 def low_pass(latents: np.ndarray, *, ratio: float) -> np.ndarray:
   """Zeroes the highest DCT frequencies (the cut-off of Supp. Fig. 6).
 

@@ -1,7 +1,7 @@
 """Results of experiments: the paper's numbers, and the files that one run leaves, with where they come from.
 
-Contract: RESULTS/NAME.json holds what was found and its provenance (versions, scale, device, seed, seconds, lengths of
-training); a picture, if any, lies beside it as NAME.png, or NAME.jpg for photographs, and is small enough to commit.
+Contract: RESULTS/NAME.json holds what was found and its provenance (versions, git revision, device, scale, seed,
+seconds, lengths of training); a picture, if any, lies beside it as NAME.png, or NAME.jpg for photographs, and is small enough to commit.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import pathlib
 import platform
+import subprocess
 import time
 from typing import Any, Mapping, Sequence
 
@@ -26,6 +28,8 @@ import scales
 HERE = pathlib.Path(__file__).resolve().parent
 VERDICTS = {True: 'came out', False: 'not reproduced at this scale', None: 'cannot be told'}
 PICTURE_BYTES = 200_000
+# What of the repository decides a result.
+CODE = ('lh_jax', 'configs', 'experiments/*.py', 'experiments/published.json')
 log = logging.getLogger('lh_jax')
 
 
@@ -46,6 +50,51 @@ def device() -> str:
   return f'{jax.device_count()} x {jax.devices()[0].device_kind}'
 
 
+def cpu() -> str:
+  """Returns the model of the processor, for people."""
+  info = pathlib.Path('/proc/cpuinfo')
+  lines = info.read_text(encoding='utf-8').splitlines() if info.is_file() else []
+  names = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
+  return names[0] if names else platform.processor() or platform.machine()
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess[str] | None:
+  """Runs git in the repository of this file; None where there is no git."""
+  command = ['git', '-C', str(HERE.parent), *arguments]
+  try:
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+  except OSError:
+    return None
+
+
+def revision() -> dict[str, Any]:
+  """Returns the git 'revision' of this code and whether the tree was 'dirty' beside it; {} where git is not at hand."""
+  head, changed = _git('rev-parse', '--show-prefix', 'HEAD'), _git('status', '--porcelain', '--', *CODE)
+  # In another project's repository, the prefix is not empty.
+  if head is None or head.returncode or not head.stdout.startswith('\n'):
+    return {}
+  return {'revision': head.stdout.strip(), 'dirty': bool(changed.stdout)}
+
+
+def code_changed_since(commit: str) -> bool:
+  """Whether the code is another than at a git revision, or that revision is unknown here."""
+  found = _git('diff', '--quiet', commit, '--', *CODE)
+  return found is None or found.returncode != 0
+
+
+def made_by() -> dict[str, Any]:
+  """Returns what makes a result: versions, device, processor, and the revision of the code."""
+  return {
+    'lh_jax': lh_jax.__version__,
+    'jax': jax.__version__,
+    'numpy': np.__version__,
+    'python': platform.python_version(),
+    'device': device(),
+    'cpu': f'{cpu()}, {os.cpu_count()} cores',
+    **revision(),
+  }
+
+
 def write(
   options: argparse.Namespace,
   name: str,
@@ -60,17 +109,13 @@ def write(
     options: of `runs.parser`.
     name: of the experiment.
     result: what was found; `rows`, a list of flat dicts, is printed; `summary` {'item', 'paper', 'ours', 'why'} is its
-      row in README.md; `trends`, a list of {'claim', 'holds', ...}, says what came out as in the paper (None: could not
-      be told).
+      row in README.md, where `status` stands if it is not 'ran'; `trends`, those of the module of that name, say what
+      came out as in the paper.
     figure: a matplotlib figure, or an (H, W, 3) uint8 image, written as NAME.jpg.
     not_computed: metrics that could not be, and why.
   """
   folder = options.output
-  provenance = {
-    'lh_jax': lh_jax.__version__,
-    'jax': jax.__version__,
-    'python': platform.python_version(),
-    'device': device(),
+  provenance = made_by() | {
     'scale': options.scale,
     'seed': options.seed,
     'images': 'real data sets' if options.scale == 'paper' else 'photographs' if options.photos else 'embedded',
@@ -89,7 +134,7 @@ def write(
   if result.get('rows'):
     print(markdown(result['rows']), end='')
   for trend in result.get('trends', ()):
-    print(f'{VERDICTS[trend["holds"]]}: {trend["claim"]}')
+    print(f'{VERDICTS[trend["holds"]]}: {trend["claim"]}' + f' ({trend["why"]})' * bool(trend['why']))
   log.info('Wrote %s.', folder / f'{name}.json')
 
 

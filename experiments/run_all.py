@@ -1,11 +1,12 @@
-"""Runs every experiment of the paper, one process each, and writes the section "Paper" of README.md.
+"""Runs every experiment of the paper, one process each, and writes the tables of README.md: theirs and the benchmarks'.
 
   python experiments/run_all.py --scale=smoke
   python experiments/run_all.py --scale=smoke --only table1 table2 --overwrite
-  python experiments/run_all.py --readme                                        # only the section, from the results
+  python experiments/run_all.py --readme                                        # only the tables, from the results
 
 Other options go to every experiment (see runs.py). One that fails does not stop the others; one that has a result of
-this version, scale and seed is skipped unless there are such options, or --overwrite. Trained variants are shared and kept, so that a second run is quick.
+this version, scale and seed is skipped unless there are such options, or --overwrite; where the code has changed since,
+that is told. Trained variants are shared and kept, so that a second run is quick.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ import sys
 import time
 from typing import Any, Mapping
 
+import bench_tables
 import lh_jax
 import records
 import scales
+import trends
 
 # Runnable: the items of the paper it makes. Those that train what others share come first.
 EXPERIMENTS = {
@@ -44,6 +47,7 @@ EXPERIMENTS = {
 }
 README = records.HERE / 'README.md'
 MARKS = ('<!-- paper: written by run_all.py -->', '<!-- end of paper -->')
+BENCH_MARKS = ('<!-- benchmarks: written by run_all.py -->', '<!-- end of benchmarks -->')
 
 
 def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
@@ -51,7 +55,7 @@ def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--only', nargs='+', choices=tuple(EXPERIMENTS), default=tuple(EXPERIMENTS), metavar='NAME')
   parser.add_argument('--overwrite', action='store_true', help='run again what has a result')
-  parser.add_argument('--readme', action='store_true', help='run nothing, write the section of README.md')
+  parser.add_argument('--readme', action='store_true', help='run nothing, write the tables of README.md')
   parser.add_argument('--scale', default='smoke')
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('-o', '--output', type=pathlib.Path, default=records.HERE / 'results')
@@ -72,7 +76,10 @@ def run(name: str, options: argparse.Namespace, others: list[str]) -> str:
     provenance = found['provenance']
     wanted = {'scale': options.scale, 'seed': options.seed, 'lh_jax': lh_jax.__version__}
     if wanted.items() <= provenance.items() and provenance['images'] != 'photographs':
-      return 'skipped: it has a result'
+      commit = provenance.get('revision')
+      changed = commit is None or provenance['dirty'] or records.code_changed_since(commit)
+      told = f', but the code is not that of its revision, {commit or "unknown"}: --overwrite runs it again'
+      return 'skipped: it has a result' + told * changed
   given = [f'--scale={options.scale}', f'--seed={options.seed}', '-o', str(options.output)]
   print(f'== {name} ({EXPERIMENTS[name]})', flush=True)
   started = time.perf_counter()
@@ -84,17 +91,14 @@ def row(name: str, items: str, found: Mapping[str, Any] | None, folder: pathlib.
   """Returns an experiment's row of README.md."""
   if found is None:
     return f'| `{name}.py` | {items} | not run | | | | | |'
-  provenance, trends = found['provenance'], found.get('trends', ())
-  summary = found.get('summary', {})
-  judged = [trend['holds'] for trend in trends if trend['holds'] is not None]
-  verdict = f'{sum(judged)} of {len(judged)}' if judged else ''
+  provenance, claims, summary = found['provenance'], found.get('trends'), found.get('summary', {})
   pictures = [path.name for path in sorted(folder.glob(f'{name}.*')) if path.suffix in ('.png', '.jpg')]
   cells = [
     f'`{name}.py`',
     items,
-    f'ran at scale {provenance["scale"]} on {provenance["device"]}',
+    f'{found.get("status", "ran")}; scale {provenance["scale"]}, {provenance["device"]}',
     *(summary.get(column, '') for column in ('paper', 'ours')),
-    verdict,
+    trends.count(claims) if claims else '',
     summary.get('why', ''),
     ' '.join(f'[{file}]({folder.name}/{file})' for file in (f'{name}.json', *pictures)),
   ]
@@ -104,7 +108,11 @@ def row(name: str, items: str, found: Mapping[str, Any] | None, folder: pathlib.
 def section(folder: pathlib.Path) -> str:
   """Returns the table of all experiments, from their results."""
   used = {found['provenance']['scale'] for name in EXPERIMENTS if (found := result(folder, name))}
-  lines = [f'Scale {scale}: {scales.describe(scale)}.\n' for scale in scales.SCALES if scale in used | {'paper'}]
+  lines = [
+    f'Scale {scale}: {scales.describe(scale)}; L_Inv by {scales.foundation(scale)}.\n'
+    for scale in scales.SCALES
+    if scale in used | {'paper'}
+  ]
   lines += [
     '| runnable | item | status | paper | ours | trends that came out | why they differ | result |',
     '|---|---|---|---|---|---|---|---|',
@@ -112,18 +120,18 @@ def section(folder: pathlib.Path) -> str:
   return '\n'.join(lines + [row(name, items, result(folder, name), folder) for name, items in EXPERIMENTS.items()])
 
 
-def write_section(readme: pathlib.Path, folder: pathlib.Path) -> None:
-  """Puts the table between the marks of README.md.
+def write_section(readme: pathlib.Path, text: str, marks: tuple[str, str]) -> None:
+  """Puts text between two marks of README.md.
 
   Raises:
     ValueError: the marks are not there.
   """
-  text = readme.read_text(encoding='utf-8')
-  if any(text.count(mark) != 1 for mark in MARKS):
-    raise ValueError(f'{readme} must have the lines {MARKS[0]!r} and {MARKS[1]!r} once each, around the table.')
-  before, _, rest = text.partition(MARKS[0])
-  after = rest.partition(MARKS[1])[2]
-  readme.write_text(f'{before}{MARKS[0]}\n{section(folder)}\n{MARKS[1]}{after}', encoding='utf-8')
+  found = readme.read_text(encoding='utf-8')
+  if any(found.count(mark) != 1 for mark in marks):
+    raise ValueError(f'{readme} must have the lines {marks[0]!r} and {marks[1]!r} once each, around the tables.')
+  before, _, rest = found.partition(marks[0])
+  after = rest.partition(marks[1])[2]
+  readme.write_text(f'{before}{marks[0]}\n{text}\n{marks[1]}{after}', encoding='utf-8')
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -133,7 +141,8 @@ def main(arguments: list[str] | None = None) -> None:
     {} if options.readme else {name: run(name, options, others) for name in EXPERIMENTS if name in options.only}
   )
   if options.output.resolve() == (records.HERE / 'results').resolve():
-    write_section(README, options.output)
+    write_section(README, bench_tables.section(options.output), BENCH_MARKS)
+    write_section(README, section(options.output), MARKS)
   for name, outcome in outcomes.items():
     print(f'{name:16} {outcome}')
   if any(outcome.startswith('failed') for outcome in outcomes.values()):

@@ -11,6 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 PAPER = {'stage1.steps': 64_000, 'stage2.restorer_steps': 24_000, 'stage2.lora_steps': 8_000}
+TITLES = {'stage1.steps': 'stage-1', 'stage2.restorer_steps': 'restorer', 'stage2.lora_steps': 'LoRA'}
 
 _COMMON: dict[str, Any] = {
   'data.source': 'embedded',
@@ -65,6 +66,7 @@ SCALES: dict[str, dict[str, Any]] = {
   },
   'paper': {},
 }
+FOUNDATION = 'dinov2_vits14'  # the paper's
 # Side in pixels and number of the test images.
 TEST = {'dry': (64, 2), 'smoke': (224, 4)}
 
@@ -106,3 +108,15 @@ def describe(scale: str) -> str:
     f'px, restorer {changes["stage2.restorer_steps"]} and LoRA {changes["stage2.lora_steps"]} of '
     f'{changes["stage2.batch_size"]} crops of {changes["stage2.crop_size"]} px'
   )
+
+
+def foundation(scale: str) -> str:
+  """Returns the foundation model of L_Inv at a scale."""
+  return SCALES[scale].get('foundation.name', FOUNDATION)
+
+
+def few_steps(scale: str, *lengths: str) -> str:
+  """Returns the likely reason of what short training did not show; `lengths` are keys of `PAPER`, all by default."""
+  if scale == 'paper':
+    return 'unknown: this is the full schedule'
+  return ' and '.join(f'{SCALES[scale][name]} of {PAPER[name]} {TITLES[name]} steps' for name in lengths or PAPER)

@@ -1,6 +1,7 @@
 """The page on which raters of the user study give their points: plain HTML, opened as a file, nothing is sent anywhere.
 
-Contract: it knows its study, sets and letters, not methods; what it saves is a CSV file with the columns of `COLUMNS`.
+Contract: it knows its study, sets and letters, not methods; images are shown pixel by pixel at their own size; what it
+saves is a CSV file with the columns of `COLUMNS`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ PAGE = """<!doctype html>
 <style>
   body {{ font-family: sans-serif; margin: 1rem; }}
   section {{ display: flex; flex-wrap: wrap; gap: .5rem; margin-bottom: 2rem; }}
-  figure {{ margin: 0; }} img {{ max-width: 30rem; }} h2 {{ width: 100%; }}
+  figure {{ margin: 0; }} h2 {{ width: 100%; }}
 </style>
 <p>Each row shows a degraded photograph and several restorations of it. Give each restoration {low} (very bad) to {high}
 (excellent) points for how good it looks, then save the file and send it back.</p>

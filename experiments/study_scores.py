@@ -6,8 +6,10 @@ Contract: a score counts for the study that its row names, once for each rater, 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import pathlib
+import unicodedata
 from typing import Any, Mapping, Sequence
 
 from matplotlib.figure import Figure
@@ -44,7 +46,8 @@ def read_scores(files: Sequence[pathlib.Path], key: Mapping[str, Any]) -> list[t
     key: as `read_key` returns it.
 
   Returns:
-    (rater, set, method, score) of each row.
+    (rater, set, method, score) of each row; raters without what may differ in typing: case, spaces around, and how
+    an accent is encoded.
 
   Raises:
     OtherStudyError: some belong to another study.
@@ -52,11 +55,16 @@ def read_scores(files: Sequence[pathlib.Path], key: Mapping[str, Any]) -> list[t
   """
   found, problems, others = {}, [], {}
   for file in files:
-    with file.open(newline='', encoding='utf-8-sig') as stream:
+    try:
+      text = file.read_text(encoding='utf-8-sig')
+    except UnicodeDecodeError as error:
+      raise ValueError(f'{file} is not in UTF-8, byte {error.start} cannot be read: save as UTF-8.') from error
+    with io.StringIO(text, newline='') as stream:
       reader = csv.DictReader(stream)
       if tuple(reader.fieldnames or ()) != study_page.COLUMNS:
         raise ValueError(f'{file} must have the columns {",".join(study_page.COLUMNS)}, got {reader.fieldnames}.')
       for row in reader:
+        rater = unicodedata.normalize('NFC', (row['rater'] or '').strip()).casefold()
         place = f'{file.name}, line {reader.line_num}'
         if row['study'] != key['study']:
           others.setdefault((file, row['study']), f'{place}: study {row["study"]!r}')
@@ -72,12 +80,12 @@ def read_scores(files: Sequence[pathlib.Path], key: Mapping[str, Any]) -> list[t
           problems.append(
             f'{place}: score {row["score"]!r} is no number from {study_page.LOWEST:g} to {study_page.HIGHEST:g}'
           )
-        elif not (row['rater'] or '').strip():
+        elif not rater:
           problems.append(f'{place}: no rater')
-        elif (row['rater'], row['set'], method) in found:
-          problems.append(f'{place}: {row["rater"]} has scored set {row["set"]}, {row["letter"]} before')
+        elif (rater, row['set'], method) in found:
+          problems.append(f'{place}: {rater} has scored set {row["set"]}, {row["letter"]} before')
         else:
-          found[row['rater'], row['set'], method] = score
+          found[rater, row['set'], method] = score
   if others:
     raise OtherStudyError(
       f'The key is of study {key["study"]!r}; answers of another study, from:\n  ' + '\n  '.join(others.values())
@@ -129,6 +137,31 @@ def summarise(
       }
     )
   return sorted(rows, key=lambda row: -row['mean'])
+
+
+def verdict(rows: Sequence[Mapping[str, Any]], ours: Sequence[str]) -> dict[str, Any]:
+  """The paper's trend: our method has the highest mean score.
+
+  Args:
+    rows: as from `summarise`.
+    ours: names of our methods; the first one is what the claim is about, the others are not compared with it.
+
+  Returns:
+    As `trends.higher`; it cannot be told of equal means, of overlapping intervals, or without another method.
+  """
+  by_name = {row['method']: row for row in rows}
+  mine = by_name.get(ours[0])
+  rival = max((row for row in rows if row['method'] not in ours), key=lambda row: row['mean'], default=None)
+  if mine is None or rival is None:
+    holds, why = None, f'no scores of {ours[0]}' if mine is None else 'no other method takes part (--method)'
+  elif mine['mean'] == rival['mean'] or max(mine['low'], rival['low']) <= min(mine['high'], rival['high']):
+    holds, why = None, f'the intervals of {ours[0]} and {rival["method"]} overlap'
+  else:
+    holds = mine['mean'] > rival['mean']
+    why = '' if holds else f'the raters prefer {rival["method"]}'
+  means = {row['method']: row['mean'] for row in rows}
+  claim = f'{ours[0]} has the highest mean score'
+  return {'claim': claim, 'metric': 'mean', 'values': means, 'holds': holds, 'why': why}
 
 
 def picture(rows: Sequence[Mapping[str, Any]]) -> Figure:

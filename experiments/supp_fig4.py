@@ -18,7 +18,9 @@ from matplotlib.figure import Figure
 import numpy as np
 
 import runs
+import scales
 import trained
+import trends
 
 ALPHAS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 ROWS = 3  # degradations in the picture
@@ -61,13 +63,14 @@ def main(arguments: list[str] | None = None) -> None:
   restored = {
     task: np.concatenate([model.restore(image[None], alpha=alpha) for alpha in ALPHAS]) for task, image in shown.items()
   }
-  trends = [
-    trained.higher('PSNR is higher at the faithful end', 'psnr_y', '1.0', '0.0', scores),
-    trained.higher('LPIPS is higher (worse) at the faithful end', 'lpips_alex', '1.0', '0.0', scores),
+  few = scales.few_steps(options.scale, 'stage2.lora_steps')
+  claims = [
+    trends.of_models('PSNR is higher at the faithful end', 'psnr_y', '1.0', '0.0', scores, why=few),
+    trends.of_models('LPIPS is higher (worse) at the faithful end', 'lpips_alex', '1.0', '0.0', scores, why=few),
   ]
-  result = {'crops': len(clean), 'tasks': list(images)} | trained.verdicts(options, trends)
+  result = {'crops': len(clean), 'tasks': list(images)}
+  result |= trained.verdicts('Supp. Fig. 4', claims, 'higher alpha: fidelity; lower alpha: perception')
   result['rows'] = [{'alpha': alpha} | found for alpha, found in scores.items()]
-  result['summary'] = trained.summary('Supp. Fig. 4', result, 'higher alpha: fidelity; lower alpha: perception')
   runs.write(options, 'supp_fig4', result, trained.rasterise(picture(shown, restored, clean[0])))
 
 

@@ -40,7 +40,8 @@ def main(arguments: list[str] | None = None) -> None:
     'ours': f'{len(counted)} of {len(rows)} sets counted' if options.data else 'no data set at hand (--data)',
     'why': f'counts differ: {", ".join(differ)}' if differ else '',
   }
-  runs.write(options, 'supp_table1', {'rows': rows, 'summary': summary})
+  result = {'rows': rows, 'summary': summary} | ({} if options.data else {'status': 'needs --data'})
+  runs.write(options, 'supp_table1', result)
 
 
 def found(root: pathlib.Path | None, dataset: datasets.Dataset, split: str) -> int | str | None:

@@ -105,7 +105,7 @@ def settings_table(options, name: str, *, variant: str, item: str, tasks: tuple[
   paper = tables.of_method(runs.published(name)['rows'])
   model = runs.restorer(runs.train(variant, options))
   measured = runs.evaluate(model, tasks, options)
-  rows, trends = tables.beside(measured, paper), tables.improvements(measured)
+  rows, trends = tables.beside(measured, paper), tables.improvements(options, measured)
   told = paper['average']
   summary = {
     'item': item,

@@ -12,7 +12,9 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 import runs
+import scales
 import tables
+import trends
 
 ALPHAS = (0.2, 0.4, 0.6, 0.8)
 
@@ -29,17 +31,23 @@ def main(arguments: list[str] | None = None) -> None:
     average = measured[alpha][-1]
     rows.append(row | {f'{m} ours': average.get(f'{name}_restored') for m, name in tables.METRICS.items()})
   low, high = rows[0], rows[-1]
-  trends = [
-    tables.trend('PSNR rises from alpha 0.2 to 0.8', high['psnr ours'], low['psnr ours']),
-    tables.trend('LPIPS rises from alpha 0.2 to 0.8', high['lpips ours'], low['lpips ours']),
+  few = scales.few_steps(options.scale, 'stage2.lora_steps')
+  claims = [
+    trends.higher(
+      f'{title} rises from alpha 0.2 to 0.8',
+      metric,
+      {f'alpha {row["alpha"]}': row[f'{metric} ours'] for row in (high, low)},
+      why=few,
+    )
+    for metric, title in (('psnr', 'PSNR'), ('lpips', 'LPIPS'))
   ]
   lines = {
     who: f'PSNR {low[f"psnr {who}"]:.2f} to {high[f"psnr {who}"]:.2f}'
     + (f', LPIPS {low[f"lpips {who}"]:.4f} to {high[f"lpips {who}"]:.4f}' if low[f'lpips {who}'] is not None else '')
     for who in ('paper', 'ours')
   }
-  summary = {'item': 'Table 5d', **lines, 'why': tables.why(options, trends)}
-  result = {'rows': rows, 'measured': {str(a): found for a, found in measured.items()}, 'trends': trends}
+  summary = {'item': 'Table 5d', **lines, 'why': tables.why(options, claims)}
+  result = {'rows': rows, 'measured': {str(a): found for a, found in measured.items()}, 'trends': claims}
   runs.write(options, 'table5d', result | {'summary': summary}, picture(rows))
 
 

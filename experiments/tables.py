@@ -1,4 +1,4 @@
-"""What the tables share: our numbers beside the paper's, the trends read off them, and their picture.
+"""What the tables share: our numbers beside the paper's, the least of their trends, and their picture.
 
 Contract: measured rows are those of `runs.evaluate`. The headline is PSNR and SSIM on luma, the protocol of the paper's
 benchmark; LPIPS stands only where its weights are converted.
@@ -14,9 +14,9 @@ import numpy as np
 
 from lh_jax.data import pairs
 import scales
+import trends as trends_lib
 
 METRICS = {'psnr': 'psnr_y', 'ssim': 'ssim_y', 'lpips': 'lpips_alex'}
-LESS_IS_BETTER = ('lpips',)
 
 
 def of_method(rows: Sequence[Mapping[str, Any]], method: str = 'Ours') -> dict[str, Mapping[str, Any]]:
@@ -43,58 +43,26 @@ def beside(measured: Sequence[Mapping[str, Any]], paper: Mapping[str, Mapping[st
   return [{name: value for name, value in row.items() if name not in empty} for row in rows]
 
 
-def trend(claim: str, better: float | None, worse: float | None, *, less: bool = False) -> dict[str, Any]:
-  """A claim of the paper, and whether our numbers agree.
-
-  Args:
-    claim: in words.
-    better: what should be the better number; None where it could not be computed.
-    worse: what should be the worse one.
-    less: less is better.
-
-  Returns:
-    'claim', 'values' and 'holds', None where it cannot be told.
-  """
-  known = better is not None and worse is not None
-  return {
-    'claim': claim,
-    'values': [better, worse],
-    'holds': bool(better < worse if less else better > worse) if known else None,
-  }
-
-
-def improvements(measured: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-  """The least that a table claims: on each task, the restored images are better than their inputs.
-
-  'blocked' tells where that cannot be, because the input is better than VAE(clean) already.
-  """
+def improvements(options: argparse.Namespace, measured: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+  """The least that a table claims: on each task, the restored images are better than their inputs."""
+  few = scales.few_steps(options.scale, 'stage1.steps', 'stage2.restorer_steps')
   return [
-    trend(
+    trends_lib.higher(
       f'{row["task"]}: the restored images have a higher PSNR than their inputs',
-      row['psnr_y_restored'],
-      row['psnr_y_input'],
+      'psnr_y',
+      {column: row[f'psnr_y_{column}'] for column in ('restored', 'input')},
+      why='the input is above VAE(clean), the ceiling' if row['psnr_y_input'] > row['psnr_y_ceiling'] else few,
     )
-    | {'blocked': row['psnr_y_input'] > row['psnr_y_ceiling']}
     for row in measured
     if row['task'] != 'average'
   ]
 
 
 def why(options: argparse.Namespace, trends: Sequence[Mapping[str, Any]]) -> str:
-  """Returns why our numbers are not the paper's, for people."""
-  failed = [trend for trend in trends if trend['holds'] is False]
-  blocked = sum(trend.get('blocked', False) for trend in failed)
-  texts = []
-  if failed:
-    judged = sum(trend['holds'] is not None for trend in trends)
-    texts.append(f'{len(failed)} of {judged} trends not reproduced at this scale')
-  if blocked:
-    texts.append(f'in {blocked} the input is above VAE(clean), the ceiling, which takes longer training to rise')
-  if options.scale != 'paper':
-    steps = {name: scales.SCALES[options.scale][name] for name in ('stage1.steps', 'stage2.restorer_steps')}
-    few = ' and '.join(f'{count} steps in place of {scales.PAPER[name]}' for name, count in steps.items())
-    texts.append(f'{few}, small crops of few photographs, synthetic degradations')
-  return '; '.join(texts)
+  """Returns why our numbers are not the paper's, for people: first of the trends, then of all numbers."""
+  short = f'{scales.few_steps(options.scale)}, small crops of few photographs, synthetic degradations'
+  texts = [trends_lib.why(trends)] + [f'all numbers: {short}'] * (options.scale != 'paper')
+  return '; '.join(text for text in texts if text)
 
 
 def headline(row: Mapping[str, Any], column: str = 'restored') -> str:

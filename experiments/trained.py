@@ -22,7 +22,7 @@ from lh_jax import exports
 from lh_jax import networks as networks_lib
 from lh_jax import results
 import runs
-import scales
+import trends
 
 # Side of a crop in pixels (a multiple of VAE1's f = 32) and number of crops.
 CROPS = {'dry': (64, 2), 'smoke': (224, 4), 'paper': (512, 200)}
@@ -94,13 +94,20 @@ def load(variant: str, options: argparse.Namespace, *, vae_only: bool = False) -
   return Trained(networks_lib.build(export.sections), export.params)
 
 
-def crops(options: argparse.Namespace) -> np.ndarray:
+def crops(options: argparse.Namespace, *, count: int | None = None) -> np.ndarray:
   """Returns clean held-out crops, (N, side, side, 3) uint8, spread evenly over the test images and over each of them.
 
+  Args:
+    options: of `runs.parser`.
+    count: how many; None for those of the scale.
+
   Raises:
-    ValueError: an image is smaller than a crop.
+    ValueError: an image is smaller than a crop, or there would be no crop.
   """
-  side, count = CROPS[options.scale]
+  side, usual = CROPS[options.scale]
+  count = usual if count is None else count
+  if count < 1:
+    raise ValueError(f'At least 1 crop is needed, got {count}.')
   images = runs.test_images(options)
   found = []
   for index, (name, image) in enumerate(images):
@@ -146,38 +153,22 @@ def restoration(
   return results.mean([score(model.restore(degraded, alpha=alpha), clean) for degraded in images.values()])
 
 
-def higher(claim: str, metric: str, first: str, second: str, models: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-  """A verdict: whether `metric` of the model `first` is above that of `second`.
+def verdicts(item: str, claims: Sequence[Mapping[str, Any]], paper: str) -> dict[str, Any]:
+  """What a figure's result says about the paper's trends, and the figure's row in README.md.
 
   Args:
-    claim: what the paper says, in words.
-    metric: a number of every model.
-    first: whose should be higher.
-    second: whose should be lower.
-    models: {model: {metric: value}}.
-
-  Returns:
-    'claim', 'metric', 'values' (of the two), 'holds'; where the metric could not be computed, 'holds' is None.
+    item: the figure, for people.
+    claims: its trends, as in the module of that name.
+    paper: the paper's claim in few words.
   """
-  values = {name: models[name].get(metric) for name in (first, second)}
-  holds = None if None in values.values() else values[first] > values[second]
-  return {'claim': claim, 'metric': metric, 'values': values, 'holds': holds}
+  told = trends.count(claims)
+  row = {'item': item, 'paper': paper, 'ours': f'trends: {told}', 'why': trends.why(claims)}
+  return {'trends': list(claims), 'trends_that_hold': told, 'summary': row}
 
 
-def verdicts(options: argparse.Namespace, trends: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-  """What a result says about the paper's trends, and where one does not hold, the likely reason."""
-  judged = [trend for trend in trends if trend['holds'] is not None]
-  found = {'trends': list(trends), 'trends_that_hold': f'{sum(trend["holds"] for trend in judged)} of {len(judged)}'}
-  if not all(trend['holds'] for trend in judged):
-    reason = f'not reproduced at this scale: {scales.describe(options.scale)}; the paper: {scales.describe("paper")}'
-    found['likely_reason'] = 'unknown: this is the full schedule' if options.scale == 'paper' else reason
-  return found
-
-
-def summary(item: str, found: Mapping[str, Any], paper: str) -> dict[str, str]:
-  """The row of a figure in README.md: the paper's claim in few words beside how many of its trends came out."""
-  ours = f'{found["trends_that_hold"]} trends as in the paper'
-  return {'item': item, 'paper': paper, 'ours': ours, 'why': found.get('likely_reason', '')}
+def one_photograph(options: argparse.Namespace) -> bool:
+  """Whether all crops are of one photograph, so that nothing can be said about different contents."""
+  return options.scale != 'paper' and (not options.photos or len(runs.test_images(options)) == 1)
 
 
 def rasterise(figure: figure_lib.Figure) -> np.ndarray:

@@ -166,7 +166,7 @@ def collect(options: argparse.Namespace, inputs: pathlib.Path) -> list[Entry]:
   Raises:
     ValueError: as `read_results`, before anything is trained.
   """
-  clean = trained.crops(options)
+  clean = trained.crops(options, count=options.sets)
   # Every crop under one degradation, the degradations in turns.
   turns = zip(range(len(clean)), itertools.cycle(trained.degraded(clean, options).items()))
   degraded = {f'crop{index}_{task}': images[index] for index, (task, images) in turns}
@@ -197,6 +197,7 @@ def main(arguments: list[str] | None = None) -> None:
   """Exports a study, or aggregates its scores."""
   parser = runs.parser(__doc__)
   parser.add_argument('--method', action='append', default=[], type=parse_method, help="NAME=DIR, another's results")
+  parser.add_argument('--sets', type=int, help='how many degraded crops the study shows; default: all of the scale')
   parser.add_argument('--scores', nargs='+', default=[], type=pathlib.Path, help='CSV files of the raters')
   parser.add_argument('--key', type=pathlib.Path, help='the key file of the export; needed with --scores')
   options = parser.parse_args(arguments)
@@ -205,9 +206,7 @@ def main(arguments: list[str] | None = None) -> None:
       parser.error('--scores needs --key, the key file of the export')
     key = study_scores.read_key(options.key)
     rows = study_scores.summarise(study_scores.read_scores(options.scores, key), seed=options.seed)
-    claim = {'claim': f'{OURS} has the highest mean score', 'metric': 'mean', 'holds': rows[0]['method'] == OURS}
-    claim['values'] = {row['method']: row['mean'] for row in rows}
-    found = {'study': key['study'], 'rows': rows, 'trends': [claim]}
+    found = {'study': key['study'], 'rows': rows, 'trends': [study_scores.verdict(rows, list(ALPHAS))]}
     runs.write(options, 'user_study_scores', found, study_scores.picture(rows))
     return
   root = options.runs / options.scale / 'user_study'

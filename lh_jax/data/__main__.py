@@ -11,6 +11,7 @@ from pathlib import Path
 import sys
 
 from lh_jax import progress
+from lh_jax import reports as reports_lib
 from lh_jax.data import check
 from lh_jax.data import prepare
 from lh_jax.data import splits
@@ -57,6 +58,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _check(options: argparse.Namespace) -> int:
   dataset = DATASETS[options.dataset]
+  if options.json:
+    reports_lib.check(Path(options.json))
   chosen = PUBLISHED_SPLITS if options.split == 'all' else (options.split,)
   reports = []
   for split in chosen:

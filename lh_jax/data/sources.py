@@ -80,13 +80,24 @@ def folder(path: str | Path, *, cache_gib: float = 4.0) -> Source:
     FileNotFoundError: if the folder does not exist.
     ValueError: if it holds no image, or files that cannot be read (all of them are named).
   """
+  source, problems = readable(path, cache_gib=cache_gib)
+  raise_problems(f'image folder {str(path)!r}', problems)
+  return source
+
+
+def readable(path: str | Path, *, cache_gib: float = 4.0) -> tuple[Source, list[str]]:
+  """As `folder`, of the images whose headers can be read; and a line on each of the others.
+
+  Raises:
+    FileNotFoundError: if the folder does not exist.
+    ValueError: if it holds no image.
+  """
   path = Path(path)
   files = image_files.list_images(path)
   if not files:
     raise ValueError(f'image folder {str(path)!r} holds no image; looked for {", ".join(image_files.READABLE)}')
   items, problems = sized([Item(name=f.relative_to(path).as_posix(), height=0, width=0, clean=f) for f in files])
-  raise_problems(f'image folder {str(path)!r}', problems)
-  return from_files(items, cache_gib=cache_gib)
+  return from_files(items, cache_gib=cache_gib), problems
 
 
 def dead_leaves(*, size: int = 512, count: int = 64, seed: int = 0, cache_gib: float = 1.0) -> Source:

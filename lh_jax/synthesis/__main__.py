@@ -11,6 +11,7 @@ import numpy as np
 
 from lh_jax import synthesis
 from lh_jax.data import image_files
+from lh_jax.data import items as items_lib
 from lh_jax.data import sources
 from lh_jax.ops import degradations
 from lh_jax.save_portable import parse_image_size
@@ -47,34 +48,61 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments: of the command line, without the program's name; None takes those of the process.
 
   Returns:
-    The exit status: 0, or 1 where photographs failed. A usage error ends the process with 2.
+    The exit status: 0, or 1 where photographs failed or nothing could be written. A usage error ends the process with
+    2, before anything is read.
   """
   options = parser()
   found = options.parse_args(arguments)
-  failed = []
   try:
-    if found.out is None and found.sheet is None:
-      raise ValueError('nothing to write: name OUT, or a contact sheet with --sheet')
-    if found.sheet and Path(found.sheet).suffix.lower() not in image_files.WRITABLE:
-      raise ValueError(f'cannot write a contact sheet to {found.sheet!r}: end it in .png or .jpg')
-    if found.out and Path(found.out).resolve().is_relative_to(Path(found.photographs).resolve()):
-      raise ValueError(f'{found.out!r} lies in the folder of photographs and would be read as some: name another OUT')
+    _check_usage(found)
+  except ValueError as error:
+    options.error(str(error))
+  try:
     embedded = found.photographs == EMBEDDED
-    source = sources.embedded(split='test') if embedded else sources.folder(found.photographs)
+    source, failed = (sources.embedded(split='test'), []) if embedded else sources.readable(found.photographs)
+    for line in failed:
+      print(f'failed: {line}')
     if found.sheet:
-      clean = np.ascontiguousarray(synthesis.crop(source[0]['clean'], found.size))
-      sheet = synthesis.contact_sheet(clean, name=source.items[0].name, tasks=found.tasks, seed=found.seed)
-      image_files.write_image(found.sheet, sheet, quality=_SHEET_QUALITY)
-      print(f'wrote {found.sheet}')
+      _write_sheet(found, source)
     if found.out:
       done = sets.write_sets(
         source, found.out, tasks=found.tasks, severity=found.severity, seed=found.seed, size=found.size
       )
-      failed = done.failed
+      failed += done.failed
       print(f'wrote {done.pairs} pairs to {found.out}, {done.skipped} were there, {len(failed)} photographs failed')
   except (ValueError, OSError) as error:
-    options.error(str(error))
+    print(f'error: {error}', file=sys.stderr)
+    return 1
   return 1 if failed else 0
+
+
+def _check_usage(found: argparse.Namespace) -> None:
+  synthesis.check_settings(found.tasks, found.severity)
+  synthesis.random_key('', '', found.seed)
+  if found.out is None and found.sheet is None:
+    raise ValueError('nothing to write: name OUT, or a contact sheet with --sheet')
+  if found.sheet and Path(found.sheet).suffix.lower() not in image_files.WRITABLE:
+    raise ValueError(f'cannot write a contact sheet to {found.sheet!r}: end it in .png or .jpg')
+  if found.photographs != EMBEDDED and not Path(found.photographs).is_dir():
+    raise ValueError(f'{found.photographs!r} is no folder of photographs')
+  if found.out and Path(found.out).resolve().is_relative_to(Path(found.photographs).resolve()):
+    raise ValueError(f'{found.out!r} lies in the folder of photographs and would be read as some: name another OUT')
+
+
+def _write_sheet(found: argparse.Namespace, source: items_lib.Source) -> None:
+  """Writes a contact sheet of the first photograph that can be read."""
+  for index, item in enumerate(source.items):
+    try:
+      clean = source[index]['clean']
+    except (ValueError, OSError) as error:
+      print(f'no contact sheet of {item.name}: {error}')
+      continue
+    clean = np.ascontiguousarray(synthesis.crop(clean, found.size))
+    sheet = synthesis.contact_sheet(clean, name=item.name, tasks=found.tasks, seed=found.seed)
+    image_files.write_image(found.sheet, sheet, quality=_SHEET_QUALITY)
+    print(f'wrote {found.sheet}')
+    return
+  raise ValueError(f'no photograph of {found.photographs} can be read for the contact sheet')
 
 
 if __name__ == '__main__':

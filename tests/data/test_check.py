@@ -146,7 +146,7 @@ def test_counts_of_paper_and_publisher(folder):
   assert check.check_split(folder, neither, 'train').problems[0].text == 'train has 4 images; its publisher has 5'
 
 
-def test_command_line(folder, tmp_path, capsys):
+def test_command_line(folder, tmp_path, capsys, monkeypatch):
   assert command_line.main(['check', str(folder), '--dataset', 'uhd_ll']) == 0
   said = capsys.readouterr().out
   assert 'UHD-LL train: 4 pairs, of which 1 are the validation split' in said and 'no problem found' in said
@@ -160,6 +160,13 @@ def test_command_line(folder, tmp_path, capsys):
   report = json.loads(told.read_text())
   assert report['deep'] and report['splits']['train']['problems'][0]['kind'] == 'format'
   assert [problem['kind'] for problem in report['splits']['test']['problems']] == ['unpaired', 'count']
+  monkeypatch.setattr(check, 'check_split', lambda *_, **__: pytest.fail('checked before'))
+  (tmp_path / 'file').touch()
+  for name, words in (('file/x.json', f'The report {tmp_path / "file/x.json"} cannot be written'), ('x.txt', '.json')):
+    assert command_line.main(['check', str(folder), '--dataset', 'uhd_ll', '--json', str(tmp_path / name)]) == 1
+    assert words in capsys.readouterr().err
+  monkeypatch.undo()
+  monkeypatch.setitem(datasets.DATASETS, 'uhd_ll', TINY)
   assert command_line.main(['check', str(folder), '--dataset', 'uhd_ll', '--split', 'train']) == 1
   assert 'UHD-LL test' not in capsys.readouterr().out
 

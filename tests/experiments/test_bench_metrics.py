@@ -20,11 +20,13 @@ def test_rows_and_twins(tmp_path):
     env={**os.environ, 'PYTHONPATH': str(ROOT), 'LH_JAX_CACHE': str(tmp_path)},
   )
   assert result.returncode == 0, result.stderr
-  rows = {row['metric']: row for row in json.loads(output.read_text())}
+  report = json.loads(output.read_text())
+  rows = {row['metric']: row for row in report['rows']}
+  assert report['size'] == '64x48' and {'lh_jax', 'jax', 'python', 'device', 'cpu'} <= report.keys()
   assert list(rows) == names
   for name in ('ssim_rgb', 'ciede2000'):
     assert abs(rows[name]['value'] - rows[f'skimage_{name}']['value']) < 1e-3
-    assert rows[name]['size'] == '64x48' and rows[name]['seconds'] > 0
+    assert rows[name]['seconds'] > 0
     assert rows[name]['peak_gb'] >= rows[name]['peak_gb_before'] > 0
   assert 'python -m lh_jax.convert lpips_alex' in rows['lpips_alex']['not_measured']
   assert '| lpips_alex | not measured:' in result.stdout

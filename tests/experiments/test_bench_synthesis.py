@@ -19,6 +19,7 @@ def test_prints_and_writes_a_row_for_each_task(tmp_path):
   )
   assert result.returncode == 0, result.stderr
   report = json.loads((tmp_path / 'found.json').read_text())
+  assert {'lh_jax', 'jax', 'python', 'device', 'cpu'} <= report.keys()
   assert report['size'] == [16, 12] and [row['task'] for row in report['rows']] == ['noise25']
   assert all(value >= 0 for name, value in report['rows'][0].items() if name != 'task')
   assert result.stdout.splitlines()[-1].startswith('| noise25 | ')

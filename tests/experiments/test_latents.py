@@ -27,6 +27,17 @@ def test_dct_of_a_cosine_is_one_coefficient():
   np.testing.assert_allclose(np.sum(spectra**2), spectra[0, 3, 5, 0] ** 2 * 2, rtol=1e-12)
 
 
+def test_a_coarser_grid_keeps_the_frequencies_that_it_has():
+  for frequency, kept in (((3, 2), True), ((3, 5), False)):
+    coarse = latents.on_grid(wave(frequency), 4, 4)
+    expected = wave(frequency, side=4) * (8 / 4) * kept  # the orthonormal DCT spreads energy over the pixels
+    np.testing.assert_allclose(coarse, expected, atol=1e-12)
+  z = RNG.standard_normal((2, 8, 8, 3))
+  np.testing.assert_allclose(latents.on_grid(z, 8, 8), z, atol=1e-12)
+  with pytest.raises(ValueError, match=r'A grid of 9x8 is finer than that of the latents \(2, 8, 8, 3\)'):
+    latents.on_grid(z, 9, 8)
+
+
 def test_dct_keeps_energy_and_inverts():
   z = RNG.standard_normal((2, 6, 10, 3))
   spectra = latents.dct(z)

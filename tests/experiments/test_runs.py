@@ -1,6 +1,7 @@
 """`experiments/runs.py`: variants share what they can and know when they are finished; results tell their origin."""
 
 import json
+import subprocess
 import sys
 
 import jax
@@ -10,9 +11,11 @@ import pytest
 
 import lh_jax
 from lh_jax import exports
+from lh_jax import synthesis
 from tests.conftest import ROOT
 
 sys.path.insert(0, str(ROOT / 'experiments'))
+import records  # noqa: E402
 import run_all  # noqa: E402
 import runs  # noqa: E402
 import scales  # noqa: E402
@@ -180,6 +183,9 @@ def test_a_table_end_to_end(folder, capsys):
   assert 0 < (folder / 'results' / 'table1.png').stat().st_size < 200_000
   printed = capsys.readouterr().out
   assert '| low_light | 27.32 |' in printed and 'not reproduced at this scale: ' in printed
+  assert provenance['cpu'] and provenance['numpy'] == np.__version__
+  failed = [trend for trend in result['trends'] if not trend['holds']]
+  assert failed and all(trend['why'] and f'{trend["claim"]} ({trend["why"]})' in printed for trend in failed)
 
 
 def test_runtime_table(folder):
@@ -210,21 +216,17 @@ def test_foundation_models_that_cannot_run_say_why(tmp_path, monkeypatch):
   assert supp_table5.status('vgg16') == supp_table5.status('tiny_vit') == 'run'
 
 
-def test_trend():
-  assert tables.trend('more', 2.0, 1.0)['holds'] and not tables.trend('less', 2.0, 1.0, less=True)['holds']
-  assert tables.trend('unknown', None, 1.0)['holds'] is None
-
-
 def test_reasons_count_what_was_judged_and_what_cannot_be(tmp_path):
   rows = [
     {'task': task, 'psnr_y_input': given, 'psnr_y_restored': 20.0, 'psnr_y_ceiling': 25.0}
     for task, given in (('haze', 15.0), ('noise50', 21.0), ('blur', 29.0))
   ]
-  trends = [*tables.improvements(rows), tables.trend('LPIPS', None, 1.0)]
-  assert [trend['holds'] for trend in trends] == [True, False, False, None]
+  trends = tables.improvements(parse(tmp_path), rows)
+  assert [trend['holds'] for trend in trends] == [True, False, False]
+  assert trends[1]['why'] == '2 of 64000 stage-1 steps and 2 of 24000 restorer steps'
+  assert trends[2]['why'] == 'the input is above VAE(clean), the ceiling'
   why = tables.why(parse(tmp_path), trends)
-  assert '2 of 3 trends not reproduced' in why and 'in 1 the input is above VAE(clean)' in why
-  assert '2 steps in place of 24000' in why
+  assert 'not reproduced: blur: the restored images' in why and 'all numbers: 2 of 64000 stage-1 steps and' in why
   assert tables.why(parse(tmp_path, '--scale=paper'), trends[:1]) == ''
   assert tables.listing({'a': 1.0, 'b': None}) == 'a 1.00, b -'
 
@@ -259,11 +261,14 @@ def test_run_all_goes_on_after_a_failure_and_skips_what_is_there(tmp_path, monke
     'summary': {'paper': 'p', 'ours': 'o|o', 'why': ''},
   }
   good['trends'] = [{'claim': 'c', 'holds': True}, {'claim': 'd', 'holds': None}]
+  good['status'] = '1 of 3 restorers'
+  monkeypatch.setattr(run_all.bench_tables, 'section', lambda folder: f'tables of {folder.name}')
   (tmp_path / 'good.py').write_text(
     f'import json, pathlib, sys\nout = pathlib.Path(sys.argv[sys.argv.index("-o") + 1])\nout.mkdir(exist_ok=True)\n'
     f'(out / "good.json").write_text({json.dumps(good)!r})\nprint("ran with", *sys.argv[1:])'
   )
-  (tmp_path / 'README.md').write_text('before\n' + '\n'.join(run_all.MARKS) + '\nafter\n')
+  marks = '\n'.join(run_all.BENCH_MARKS + run_all.MARKS)
+  (tmp_path / 'README.md').write_text(f'before\n{marks}\nafter\n')
   arguments = ['--scale=dry', '-o', str(tmp_path / 'results'), '--only', 'bad', 'good']
   with pytest.raises(SystemExit):
     run_all.main([*arguments, '--photos', 'P'])
@@ -271,10 +276,14 @@ def test_run_all_goes_on_after_a_failure_and_skips_what_is_there(tmp_path, monke
   assert 'failed with exit code 3' in printed and '--scale=dry --seed=0' in printed and '--photos P' in printed
   readme = (tmp_path / 'README.md').read_text()
   assert readme.startswith('before\n') and readme.endswith('\nafter\n')
-  assert '| `idle.py` | Table 2 | not run |' in readme and '| p | o/o | 1 of 1 |' in readme
+  assert '| `idle.py` | Table 2 | not run |' in readme and '| p | o/o | 1 of 1, 1 cannot be told |' in readme
+  assert '| 1 of 3 restorers; scale dry, 1 x cpu |' in readme
+  assert 'L_Inv by tiny_vgg.' in readme and 'L_Inv by dinov2_vits14.' in readme
+  assert '\n'.join([run_all.BENCH_MARKS[0], 'tables of results', run_all.BENCH_MARKS[1]]) in readme
   with pytest.raises(SystemExit):
     run_all.main(arguments)
-  assert 'skipped: it has a result' in capfd.readouterr().out
+  told = capfd.readouterr().out
+  assert 'skipped: it has a result, but the code is not that of its revision, unknown: --overwrite' in told
   with pytest.raises(SystemExit):
     run_all.main([*arguments, '--photos', 'P'])  # may give another one
   assert 'skipped' not in capfd.readouterr().out
@@ -290,4 +299,50 @@ def test_every_experiment_is_listed_and_the_readme_has_its_marks():
   written |= {'table2'}  # through table1
   assert written == set(run_all.EXPERIMENTS)
   text = (here / 'README.md').read_text()
-  assert all(text.count(mark) == 1 for mark in run_all.MARKS)
+  assert all(text.count(mark) == 1 for mark in run_all.MARKS + run_all.BENCH_MARKS)
+
+
+def git(folder, *arguments):
+  names = ('-c', 'user.name=a', '-c', 'user.email=a@b')
+  return subprocess.run(['git', '-C', folder, *names, *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def test_results_tell_the_revision_of_their_code(tmp_path, monkeypatch):
+  monkeypatch.setattr(records, 'HERE', tmp_path / 'experiments')
+  (tmp_path / 'experiments' / 'results').mkdir(parents=True)
+  assert records.revision() == {} and records.code_changed_since('HEAD')
+  code, other = tmp_path / 'experiments' / 'a.py', tmp_path / 'experiments' / 'results' / 'a.json'
+  code.write_text('1')
+  git(tmp_path, 'init', '-q')
+  assert records.revision() == {}  # nothing is committed yet
+  git(tmp_path, 'add', '.')
+  git(tmp_path, 'commit', '-qm', 'first')
+  first = git(tmp_path, 'rev-parse', 'HEAD').strip()
+  assert records.revision() == {'revision': first, 'dirty': False}
+  # A result is no code.
+  other.write_text('{}')
+  git(tmp_path, 'add', '.')
+  git(tmp_path, 'commit', '-qm', 'second')
+  assert not records.revision()['dirty'] and not records.code_changed_since(first)
+  code.write_text('2')
+  assert records.revision()['dirty'] and records.code_changed_since(first)
+  # Within another project's repository.
+  monkeypatch.setattr(records, 'HERE', tmp_path / 'experiments' / 'results')
+  assert records.revision() == {}
+  monkeypatch.setenv('PATH', '')
+  assert records.revision() == {} and records.code_changed_since(first)
+
+
+def test_statuses_tell_what_did_not_run(tmp_path):
+  supp_table1.main(given(tmp_path))
+  assert json.loads((tmp_path / 'results' / 'supp_table1.json').read_text())['status'] == 'needs --data'
+
+
+def test_moire_is_as_strong_as_it_gets(tmp_path):
+  clean = runs.test_images(parse(tmp_path))[0][1]
+  found = [runs.synthesise(clean, name='a', task=task, options=parse(tmp_path)) for task in ('moire', 'rain')]
+  expected = [
+    synthesis.synthesise(clean, name='a', task=task, severity=severity)
+    for task, severity in (('moire', 1), ('rain', 0.3))
+  ]
+  np.testing.assert_array_equal(found, expected)

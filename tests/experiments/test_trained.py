@@ -20,6 +20,7 @@ import runs  # noqa: E402
 import supp_fig5  # noqa: E402
 import supp_fig7  # noqa: E402
 import trained  # noqa: E402
+import trends  # noqa: E402
 
 RNG = np.random.default_rng(0)
 
@@ -49,6 +50,10 @@ def test_crops_are_shared_among_the_images(monkeypatch):
   images[1] = ('small.png', np.zeros((80, 40, 3), np.uint8))
   with pytest.raises(ValueError, match='small.png has 40x80 pixels, crops need 64x64'):
     trained.crops(argparse.Namespace(scale='dry'))
+  images[1] = ('fits.png', np.zeros((80, 96, 3), np.uint8))
+  assert len(trained.crops(argparse.Namespace(scale='dry'), count=2)) == 2
+  with pytest.raises(ValueError, match='At least 1 crop is needed, got 0'):
+    trained.crops(argparse.Namespace(scale='dry'), count=0)
 
 
 def test_latents_and_images_are_those_of_the_networks(model):
@@ -85,19 +90,24 @@ def test_degraded_keeps_the_crops_under_every_task():
   assert np.any(found['noise15'][0] != found['noise15'][1])
 
 
-def test_verdicts_carry_their_numbers_and_a_reason():
-  models = {'a': {'psnr': 2.0}, 'b': {'psnr': 1.0}, 'c': {}}
-  good = trained.higher('a above b', 'psnr', 'a', 'b', models)
-  bad, unknown = trained.higher('b above a', 'psnr', 'b', 'a', models), trained.higher('?', 'psnr', 'a', 'c', models)
-  assert good == {'claim': 'a above b', 'metric': 'psnr', 'values': {'a': 2.0, 'b': 1.0}, 'holds': True}
-  assert (bad['holds'], unknown['holds']) == (False, None)
-  smoke, paper = (argparse.Namespace(scale=scale) for scale in ('smoke', 'paper'))
-  assert 'likely_reason' not in trained.verdicts(smoke, [good, unknown])
-  found = trained.verdicts(smoke, [good, bad, unknown])
-  assert found['trends_that_hold'] == '1 of 2' and 'not reproduced at this scale' in found['likely_reason']
-  assert 'full schedule' in trained.verdicts(paper, [bad])['likely_reason']
-  row = trained.summary('Fig. 2', found, 'claim')
-  assert row['ours'] == '1 of 2 trends as in the paper' and row['why'] == found['likely_reason']
+def test_verdicts_carry_their_row():
+  models = {'a': {'psnr': 2.0}, 'b': {'psnr': 1.0}}
+  claims = [trends.of_models(f'{x} above {y}', 'psnr', x, y, models, why='few steps') for x, y in ('ab', 'ba')]
+  found = trained.verdicts('Fig. 2', claims, 'claim')
+  assert found['trends'] == claims and found['trends_that_hold'] == '1 of 2'
+  why = 'not reproduced: b above a (few steps)'
+  assert found['summary'] == {'item': 'Fig. 2', 'paper': 'claim', 'ours': 'trends: 1 of 2', 'why': why}
+
+
+def test_one_photograph(monkeypatch):
+  monkeypatch.setattr(trained.runs, 'test_images', lambda options: [('a.png', None)] * options.count)
+  for scale, photos, count, expected in (
+    ('smoke', None, 4, True),
+    ('smoke', 'folder', 1, True),
+    ('smoke', 'folder', 2, False),
+    ('paper', None, 0, False),
+  ):
+    assert trained.one_photograph(argparse.Namespace(scale=scale, photos=photos, count=count)) == expected
 
 
 def test_a_figure_becomes_pixels():
@@ -109,7 +119,7 @@ def test_a_figure_becomes_pixels():
 
 @pytest.mark.parametrize('mode', fig2_finetuning.MODES)
 def test_what_fine_tuning_moves(model, mode):
-  """Frozen: the restorer alone. The restorer's gradient is that of L_Res, whatever trains the VAE."""
+  """Frozen: the restorer alone; else the encoder too. The restorer's gradient is that of L_Res, whatever trains it."""
   options = {'b1': 0.0, 'b2': 0.0, 'weight_decay': 0.0, 'clip_norm': 0.0, 'warmup_steps': 0}
   optimizer = optim.Optimizer(learning_rate=1e-3, final_learning_rate=1e-3, first_step=0, last_step=1, **options)
   params = {name: model.params[name] for name in ('restorer', 'vae')}
@@ -125,9 +135,19 @@ def test_what_fine_tuning_moves(model, mode):
     return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
 
   assert not same(moved[mode]['restorer'], params['restorer'])
-  assert same(moved[mode]['vae'], params['vae']) == (mode == 'frozen')
+  assert same(moved[mode]['vae']['encoder'], params['vae']['encoder']) == (mode == 'frozen')
+  assert same(moved[mode]['vae']['decoder'], params['vae']['decoder'])
   for a, b in zip(jax.tree.leaves(moved[mode]['restorer']), jax.tree.leaves(moved['frozen']['restorer']), strict=True):
     np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_a_ceiling_that_falls_is_the_reason():
+  rows = [{'psnr_ceiling': 25.5}, {'psnr_ceiling': 12.4}]
+  assert 'VAE(clean), the ceiling, falls from 25.50 to 12.40 dB' in fig2_finetuning.reason(rows, 'smoke')
+  steps = ' of 8000 steps of fine-tuning'
+  assert fig2_finetuning.reason(rows[:1], 'smoke').endswith(steps) and steps not in fig2_finetuning.reason(
+    rows[:1], 'paper'
+  )
 
 
 def test_both_branches_at_zero_are_the_model_of_2a(model):
@@ -142,11 +162,14 @@ def test_latents_that_follow_content_or_degradation():
   noise = 0.1 * RNG.standard_normal((3, 4, 8, 8, 3))
   by_content = {task: content + noise[i] for i, task in enumerate(('clean', 'haze', 'blur'))}
   by_degradation = {task: degradation[i] + noise[i] for i, task in enumerate(by_content)}
-  first, second = (fig2_latents.measure(z, seed=0) for z in (by_content, by_degradation))
+  options = {'grid': (4, 4), 'seed': 0}
+  first, second = (fig2_latents.measure(z, **options, one_photograph=False) for z in (by_content, by_degradation))
   assert first['cdcs'] > 0.9 > second['cdcs'] and first['cdcs_gap'] > 0.5 > second['cdcs_gap']
   assert first['silhouette_content'] > 0.3 > first['silhouette_degradation']
   assert second['silhouette_degradation'] > 0.3 > second['silhouette_content']
   assert len(first['tsne']) == 12 and first['tsne'][4][:2] == ['haze', 0]
+  one = fig2_latents.measure(by_content, **options, one_photograph=True)
+  assert {name for name, value in one.items() if value is None} == {'cdcs_gap', 'silhouette_content'}
   fig2_latents.picture({'VAE1': first, 'VAE2': second, 'LH-VAE': first})
   assert fig2_latents.or_none(np.array([1.0, np.nan])) == [1.0, None]
 
@@ -156,7 +179,8 @@ def test_maps_of_a_latent():
   mean, components = supp_fig5.maps(z[0])
   assert mean.shape == (8, 6) and components.shape == (8, 6, 3)
   assert np.corrcoef(mean.ravel(), z[0].mean(axis=-1).ravel())[0, 1] > 0.99
-  found = supp_fig5.measure(2.0 * z, z)
+  found = supp_fig5.measure(2.0 * z, z, grid=(8, 6))
+  assert found['high_frequency_share_common'] == pytest.approx(found['high_frequency_share'])
   assert found['displacement'] == pytest.approx(np.linalg.norm(z) / np.linalg.norm(z - z.mean(axis=(1, 2))), rel=1e-6)
 
 
@@ -170,8 +194,17 @@ def test_every_point_of_the_grid_is_a_variant(scale):
       assert runs.config(supp_fig7.variant(name, value), options)[section][key] == value
 
 
-def test_best_of_a_grid():
-  points = {'0.0': {'psnr_y': 20.0}, '0.8': {'psnr_y': 21.0}}
-  assert supp_fig7.best('lambda_Inv', points)['holds'] is True
-  assert supp_fig7.best('lambda_Inv', points | {'0.4': {'psnr_y': 22.0}})['holds'] is False
-  assert supp_fig7.best('lambda_Inv', {'0.8': {'psnr_y': 21.0}})['holds'] is None
+@pytest.mark.parametrize(
+  ('others', 'holds', 'why'),
+  [
+    ({'0.4': 20.0, '1.0': 20.5}, True, ''),
+    ({'0.4': 22.0, '1.0': 20.0}, False, 'few steps'),
+    ({'0.4': 20.0, '1.0': 20.95}, None, 'difference below resolution (0.1)'),
+    ({'0.4': 20.0}, None, 'the best lies at the end of the grid'),
+    ({}, None, 'a grid of one value'),
+  ],
+)
+def test_best_of_a_grid(others, holds, why):
+  values = dict(sorted((others | {'0.8': 21.0}).items()))
+  found = supp_fig7.best('lambda_Inv', {value: {'psnr_y': psnr} for value, psnr in values.items()}, why='few steps')
+  assert (found['holds'], found['why'], found['values']) == (holds, why, values)

@@ -92,6 +92,7 @@ def test_page_asks_for_every_result_once():
   assert 'min="1" max="10"' in page and "'study,rater,set,letter,score'" in page
   assert "['seed0_cafe', rater," in page
   assert '{{' not in page
+  assert 'max-width' not in page and '<img src="001/A.png" alt="A">' in page  # at their own size
 
 
 def test_export_refuses(tmp_path):
@@ -164,6 +165,23 @@ def test_a_file_that_is_no_key(tmp_path, text):
     study_scores.read_key(tmp_path / 'key.json')
 
 
+def test_raters_are_told_apart_by_more_than_typing(tmp_path):
+  """Spaces, case and the encoding of an accent make no second rater."""
+  rows = [f'{name},00{i},A,4' for i, name in ((1, 'Zo\u00eb'), (2, ' zoe\u0308 '))]
+  raters = {score[0] for score in study_scores.read_scores([write_csv(tmp_path / 'scores.csv', *rows)], KEY)}
+  assert raters == {'zo\u00eb'}
+  twice = write_csv(tmp_path / 'twice.csv', 'Ann,001,A,4', 'Ann ,001,A,5')
+  with pytest.raises(ValueError, match='line 3: ann has scored set 001, A before'):
+    study_scores.read_scores([twice], KEY)
+
+
+def test_scores_that_are_not_utf_8(tmp_path):
+  file = write_csv(tmp_path / 'scores.csv', 'Zo\u00eb,001,A,4')
+  file.write_bytes(file.read_text(encoding='utf-8').encode('cp1252'))
+  with pytest.raises(ValueError, match='scores.csv is not in UTF-8, byte .*: save as UTF-8'):
+    study_scores.read_scores([file], KEY)
+
+
 def test_a_score_given_twice_an_empty_file_and_other_columns(tmp_path):
   file = write_csv(tmp_path / 'scores.csv', 'ann,001,B,5')
   with pytest.raises(ValueError, match='ann has scored set 001, B before'):
@@ -222,21 +240,22 @@ def _stand_in(monkeypatch):
 
   clean = np.zeros((2, 64, 48, 3), np.uint8)
   monkeypatch.setattr(user_study.trained, 'load', lambda *_: Model())
-  monkeypatch.setattr(user_study.trained, 'crops', lambda _: clean)
+  monkeypatch.setattr(user_study.trained, 'crops', lambda _, count: clean[:count])
   degraded = {'haze': clean + np.uint8(100), 'blur': clean + np.uint8(50)}
   monkeypatch.setattr(user_study.trained, 'degraded', lambda *_: degraded)
 
 
 def test_other_methods_bring_their_results(tmp_path, stand_in):
   """Another method is found by the names of the inputs; 16 bits and a turned camera change nothing in what is shown."""
-  user_study.collect(user_study.argparse.Namespace(method=[]), tmp_path / 'inputs')
+  user_study.collect(user_study.argparse.Namespace(method=[], sets=None), tmp_path / 'inputs')
+  assert len(user_study.collect(user_study.argparse.Namespace(method=[], sets=1), tmp_path / 'one')) == 1
   (tmp_path / 'peer').mkdir()
   haze, blur = (image_files.read_rgb(tmp_path / 'inputs' / f'{n}.png') for n in ('crop0_haze', 'crop1_blur'))
   image_files.write_image(tmp_path / 'peer' / 'crop0_haze.png', haze.astype(np.uint16) * 257)
   exif = Image.Exif()
   exif[0x0112] = 6
   Image.fromarray(np.ascontiguousarray(np.rot90(blur))).save(tmp_path / 'peer' / 'crop1_blur.png', exif=exif)
-  options = user_study.argparse.Namespace(method=[('peer', tmp_path / 'peer')])
+  options = user_study.argparse.Namespace(method=[('peer', tmp_path / 'peer')], sets=None)
   first, second = user_study.collect(options, tmp_path / 'inputs')
   assert (first.name, second.name) == ('crop0_haze', 'crop1_blur')
   assert set(first.results) == {*user_study.ALPHAS, 'peer'}
@@ -256,7 +275,7 @@ def test_every_problem_of_other_methods_is_named_before_anything_is_trained(tmp_
   (tmp_path / 'b' / 'crop1_blur.png').write_bytes(whole[: len(whole) // 2])
   methods = [('a', tmp_path / 'a'), ('b', tmp_path / 'b'), ('LH', tmp_path / 'b')]
   with pytest.raises(ValueError, match='Results of other methods cannot be used') as error:
-    user_study.collect(user_study.argparse.Namespace(method=methods), tmp_path / 'inputs')
+    user_study.collect(user_study.argparse.Namespace(method=methods, sets=2), tmp_path / 'inputs')
   _, *problems = str(error.value).splitlines()
   expected = [
     "the name 'LH' stands for 2 methods",

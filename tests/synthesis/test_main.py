@@ -43,6 +43,29 @@ def test_a_damaged_photograph_makes_the_exit_status_1(photographs, tmp_path, cap
   assert 'a.png failed: cannot read image file' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize('damage', [b'no image', None])
+def test_the_other_photographs_are_written(photographs, tmp_path, capsys, damage):
+  """With a broken first photograph, of which not even the header, or only the header, can be read."""
+  whole = (photographs / 'a.png').read_bytes()
+  (photographs / 'b.png').write_bytes(whole)
+  (photographs / 'a.png').write_bytes(damage or whole[:-500])
+  sheet = tmp_path / 'sheet.png'
+  arguments = [str(photographs), str(tmp_path / 'out'), '--tasks', 'noise25', '--sheet', str(sheet)]
+  assert command.main(arguments) == 1
+  printed = capsys.readouterr()
+  assert sheet.is_file() and (tmp_path / 'out' / 'noise25' / 'gt' / 'b.png').is_file()
+  assert 'wrote 1 pairs' in printed.out and '1 photographs failed' in printed.out and 'usage' not in printed.err
+  (photographs / 'b.png').write_bytes(b'')
+  assert command.main(arguments) == 1
+  assert 'can be read for the contact sheet' in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_no_usage_error(photographs, tmp_path, capsys):
+  (tmp_path / 'out').write_text('a file')
+  assert command.main([str(photographs), str(tmp_path / 'out'), '--tasks', 'noise25']) == 1
+  assert capsys.readouterr().err.startswith('error: ')
+
+
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [
@@ -50,7 +73,8 @@ def test_a_damaged_photograph_makes_the_exit_status_1(photographs, tmp_path, cap
     (['--sheet', 'sheet.gif'], "cannot write a contact sheet to 'sheet.gif': end it in .png or .jpg"),
     (['PHOTOGRAPHS', 'PHOTOGRAPHS/out'], 'lies in the folder of photographs and would be read as some'),
     (['PHOTOGRAPHS', 'PHOTOGRAPHS'], 'lies in the folder of photographs'),
-    (['nowhere', 'out'], "image folder 'nowhere' does not exist"),
+    (['nowhere', 'out'], "'nowhere' is no folder of photographs"),
+    (['PHOTOGRAPHS', 'out', '--seed', '-1'], 'seed is -1'),
     (['PHOTOGRAPHS', 'out', '--tasks', 'fog'], 'cannot synthesise fog'),
     (['PHOTOGRAPHS', 'out', '--size', '20'], "'20' is no image size"),
     (['PHOTOGRAPHS', 'out', '--severity', '2'], 'severity is 2.0'),
