@@ -133,22 +133,29 @@ def space_sharding(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec(None, SPACE_AXIS))
 
 
-def check_batch(batch_size: int, crop_size: int, mesh: Mesh) -> None:
+def check_batch(batch_size: int, crop_size: int, mesh: Mesh, *, rows: int = 1) -> None:
   """Checks that a global batch of square crops divides over the devices.
+
+  Args:
+    batch_size: global.
+    crop_size: in pixels.
+    mesh: from `make_mesh`.
+    rows: the least that a device along 'space' may hold, and a divisor of what it holds: a row of the deepest features.
+      With less, neighbours of neighbours would be needed, which the partitioner gets wrong in some derivatives.
 
   Raises:
     ValueError: it does not.
   """
-  shards = mesh.shape['data'] * mesh.shape['fsdp']
+  shards, space = mesh.shape['data'] * mesh.shape['fsdp'], mesh.shape[SPACE_AXIS]
   if batch_size < 1 or batch_size % shards:
     raise ValueError(
       f'A global batch of {batch_size} does not divide over mesh.data x mesh.fsdp = {shards} devices: set batch_size to '
       f'a multiple of {shards}, use fewer devices, or give some of them to mesh.space.'
     )
-  if crop_size % mesh.shape[SPACE_AXIS]:
+  if space > 1 and crop_size % (rows * space):
     raise ValueError(
-      f'The {crop_size} rows of a crop do not divide over mesh.space={mesh.shape[SPACE_AXIS]} devices: set crop_size to '
-      'a multiple of it, or a smaller mesh.space.'
+      f'The rows of a crop of {crop_size} do not divide over mesh.space={space} devices by {rows}: set crop_size to a '
+      f'multiple of {rows * space}, or a smaller mesh.space.'
     )
 
 
@@ -280,3 +287,5 @@ def enable_compilation_cache() -> None:
   if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
     jax.config.update('jax_compilation_cache_dir', str(pathlib.Path.home() / '.cache' / 'lh_jax' / 'xla'))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
+  # ops.fourier's partitioning is a function of this version's code, wherever it lies in memory.
+  jax.config.update('jax_remove_custom_partitioning_ptr_from_cache_key', True)

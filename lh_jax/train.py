@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 
 # Up to so many images are all decoded before training, which finds a damaged one; of more, only the headers are read.
 SMALL_DATA_SET = 64
+# Restorers halve the latent twice.
+RESTORER_FACTOR = 4
 
 
 def train(config: ConfigDict, workdir: pathlib.Path) -> tuple[TrainState | None, dict[str, float]]:
@@ -117,7 +119,8 @@ class Run:
     check_settings(config)
     stages = [stages_build.build(name, config, self.networks) for name in config.train.stages]
     for stage in stages:
-      parallel.check_batch(stage.batch_size, stage.crop_size, self.mesh)
+      rows = self.networks.vae.preset.factor * RESTORER_FACTOR
+      parallel.check_batch(stage.batch_size, stage.crop_size, self.mesh, rows=rows)
     self.unfinished = [stage for stage in stages if not self._finished(stage)]
     if not self.unfinished:
       log.info('Every stage of %s has finished.', workdir)

@@ -31,6 +31,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_compilation_cache_dir', CACHE)
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+jax.config.update('jax_remove_custom_partitioning_ptr_from_cache_key', True)
 
 
 @pytest.fixture(scope='session', autouse=True)

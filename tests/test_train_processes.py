@@ -25,6 +25,7 @@ import pathlib, time
 from lh_jax import preemption, train
 workdir, mesh = pathlib.Path(sys.argv[1]), eval(sys.argv[2])
 config = conftest.tiny_config()
+config.stage1.crop_size = config.stage2.crop_size = 64
 config.mesh.update(mesh)
 if len(sys.argv) > 3:
   exec(sys.argv[3])
@@ -52,7 +53,9 @@ def _one(tmp_path_factory):
   from tests import conftest
 
   workdir = tmp_path_factory.mktemp('one')
-  train.train(conftest.tiny_config(), workdir)
+  config = conftest.tiny_config()
+  config.stage1.crop_size = config.stage2.crop_size = 64  # 'space' needs rows of the deepest features on every device.
+  train.train(config, workdir)
   return workdir
 
 
