@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import json
 import pathlib
 import platform
 import random
+import re
 import runpy
 import signal
 import subprocess
@@ -28,6 +30,7 @@ import numpy as np
 
 import lh_jax
 from lh_jax import exports
+from lh_jax import logs
 from lh_jax import parallel
 from lh_jax import results
 from lh_jax import train
@@ -39,6 +42,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 SHORTEST, LONGEST = 0.02, 0.7
 STEPS = 20
 AT_A_SAVE = 0.4  # share of the lives that end at the beginning of a save
+STAGE_LINE = re.compile(r'\bstage[12](:| \d+/\d+)')  # what a training's log says of a stage or a step
 
 
 def config():
@@ -59,16 +63,26 @@ def start(workdir: pathlib.Path) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
 
 
-def saving(workdir: pathlib.Path) -> bool:
-  """Whether a checkpoint is being written: orbax renames its folder when it is complete."""
-  return any(workdir.glob('checkpoints/*/*.orbax-checkpoint-tmp*'))
+def unfinished(workdir: pathlib.Path) -> set[tuple]:
+  """The folders of checkpoints that are not complete: orbax renames them when they are.
+
+  A kill leaves them behind, and the next life removes them some time after its start: one that is there before a life
+  begins tells nothing about it. A new one of the same name has another inode or time.
+  """
+  found = set()
+  for path in workdir.glob('checkpoints/*/*.orbax-checkpoint-tmp*'):
+    with contextlib.suppress(FileNotFoundError):  # complete by now
+      stat = path.stat()
+      found.add((path.name, stat.st_ino, stat.st_mtime_ns))
+  return found
 
 
-def stands(workdir: pathlib.Path) -> tuple[int, int]:
-  """Returns how many stages have begun, and the highest step of the last one's checkpoints; to see progress by."""
-  stages = sorted(workdir.glob('checkpoints/*'))
-  steps = [int(path.name) for path in stages[-1].iterdir() if path.name.isdigit()] if stages else []
-  return len(stages), max(steps, default=0)
+def began_with(line: str) -> str:
+  """What a training does after it has written this last line of its log: '' is none."""
+  if not line:
+    return 'starting'
+  compiles = any(words in line for words in (': starting;', ': resuming from', ': compiled the step'))
+  return 'compiling' if compiles else 'stepping'
 
 
 def live(workdir: pathlib.Path, rng: random.Random, *, peace: float) -> str | None:
@@ -80,24 +94,30 @@ def live(workdir: pathlib.Path, rng: random.Random, *, peace: float) -> str | No
     peace: seconds that a whole run takes.
 
   Returns:
-    What it was doing when it was killed: 'starting' (nothing was written in this life), 'saving', or 'stepping'; None
-    where it had ended by itself.
+    What it was doing when it was killed, as its folder and the last line of its log tell: 'starting' (up to the first
+    line on a stage), 'compiling' (up to the first step's line), 'stepping' (all else, exports too) or 'saving'; None where
+    it had ended by itself.
 
   Raises:
     RuntimeError: it failed.
   """
-  before, at_a_save = stands(workdir), rng.random() < AT_A_SAVE
+  log = pathlib.Path(f'{workdir}.log')
+  before, at_a_save = unfinished(workdir), rng.random() < AT_A_SAVE
+  read = log.stat().st_size if log.exists() else 0
   process = start(workdir)
   deadline = time.monotonic() + peace * (3.0 if at_a_save else rng.uniform(SHORTEST, LONGEST))
   while process.poll() is None and time.monotonic() < deadline:
-    if at_a_save and saving(workdir):
+    if at_a_save and unfinished(workdir) - before:
       time.sleep(rng.uniform(0.0, 0.02))
       break
     time.sleep(0.001 if at_a_save else 0.01)
   if process.poll() is None:
     process.send_signal(signal.SIGKILL)
     process.wait()
-    return 'saving' if saving(workdir) else 'starting' if stands(workdir) == before else 'stepping'
+    if unfinished(workdir) - before:
+      return 'saving'
+    lines = [line for line in log.read_bytes()[read:].decode().splitlines() if STAGE_LINE.search(line)]
+    return began_with(lines[-1] if lines else '')
   if process.returncode != 0:
     raise RuntimeError(f'{workdir} failed with exit code {process.returncode}; see {workdir}.log.')
   return None
@@ -169,6 +189,7 @@ def main() -> None:
   options = parser.parse_args()
   parallel.enable_compilation_cache()
   if options.train:
+    logs.to_console()
     train.train(config(), options.train)
     return
   with tempfile.TemporaryDirectory() as folder:

@@ -1,9 +1,9 @@
 """Checkpoints of training states, through orbax: asynchronous saves, exact restores onto any mesh.
 
 Contract: beside the state each checkpoint keeps its identity, a JSON tree that says which model it belongs to, so that a
-checkpoint of another run is refused by name instead of by shape. Nothing is lost in silence: a save that fails ends the
-run, a checkpoint that cannot be read is set aside for the one before it, loudly, and where none can be read there is an
-error, not a start from scratch.
+checkpoint of another run is refused by name instead of by shape, and the checksums of its files, which are committed
+with them. Nothing is lost in silence: a save that fails ends the run, a checkpoint that cannot be read or is not what was
+written is set aside for the one before it, loudly, and where none can be read there is an error, not a start from scratch.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import json
 import logging
 import pathlib
 from typing import Any, Mapping
+import uuid
+import zlib
 
 import jax
 import numpy as np
@@ -24,6 +26,29 @@ log = logging.getLogger(__name__)
 # Of what is in a checkpoint; one without a number is of format 1. Raised whenever an older one cannot be read as it is.
 FORMAT = 1
 DAMAGED = 'damaged-'
+# Size and CRC-32 of each file of a checkpoint: orbax's files have checksums of their own for all but the arrays' values.
+CHECKSUMS = 'checksums.json'
+_ITEMS = ('state', 'identity')
+_CHUNK = 2**20
+
+
+def exists(directory: pathlib.Path) -> bool:
+  """Whether there is a directory of checkpoints; to be asked on every process.
+
+  Raises:
+    ValueError: there is for some processes only.
+  """
+  seen = parallel.gather(directory.is_dir())
+  if any(seen) and not all(seen):
+    raise _not_shared(directory, 'of which some have none')
+  return seen[0]
+
+
+def _not_shared(directory: pathlib.Path, seen: str) -> ValueError:
+  return ValueError(
+    f'The processes see different checkpoints in {directory}, {seen}: a work directory must be on storage that all '
+    'hosts share.'
+  )
 
 
 class Checkpointer:
@@ -48,7 +73,13 @@ class Checkpointer:
     self._directory = directory
     self._identity = json.loads(json.dumps({**identity, 'format': FORMAT}))
     self._saving: int | None = None
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, enable_async_checkpointing=True)
+    options = ocp.CheckpointManagerOptions(
+      max_to_keep=keep,
+      create=True,
+      enable_async_checkpointing=True,
+      # Before the commit, on process 0: a checkpoint has its checksums or is none.
+      async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
+    )
     self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
 
   def __enter__(self) -> Checkpointer:
@@ -68,22 +99,21 @@ class Checkpointer:
 
     Raises:
       ValueError: no checkpoint can be read, or the processes see different ones.
+      OSError: one can neither be read nor set aside.
     """
     self.wait()
     seen = parallel.gather(sorted(self._manager.all_steps()))
     if any(steps != seen[0] for steps in seen):
-      raise ValueError(
-        f'The processes see different checkpoints in {self._directory}, the steps {seen}: a work directory must be on '
-        'storage that all hosts share.'
-      )
+      raise _not_shared(self._directory, f'the steps {seen}')
+    self._check_shared()
     for step in reversed(seen[0]):
       reason = parallel.gather(self._damage(step) if jax.process_index() == 0 else None)[0]
       if reason is None:
         return step
       log.error('The checkpoint of step %d in %s cannot be read and is set aside: %s', step, self._directory, reason)
-      if jax.process_index() == 0:
-        (self._directory / str(step)).rename(self._directory / f'{DAMAGED}{step}')
-      parallel.wait_for_all()
+      failure = parallel.gather(self._set_aside(step) if jax.process_index() == 0 else None)[0]
+      if failure:
+        raise OSError(f'The damaged checkpoint {self._directory / str(step)} cannot be renamed: {failure}')
       self._manager.reload()
     aside = sorted(path.name for path in self._directory.glob(f'{DAMAGED}*'))
     if aside:
@@ -93,22 +123,58 @@ class Checkpointer:
       )
     return None
 
+  def _check_shared(self) -> None:
+    """Of a new run there is nothing to compare yet: process 0 leaves a mark for the others to see."""
+    if jax.process_count() == 1:
+      return
+    mark = self._directory / parallel.gather(f'.shared-{uuid.uuid4().hex}')[0]
+    if jax.process_index() == 0:
+      mark.write_text('', encoding='utf-8')
+    parallel.wait_for_all()
+    seen = parallel.gather(mark.exists())
+    if jax.process_index() == 0:
+      mark.unlink()
+    if not all(seen):
+      raise _not_shared(self._directory, f'where process {seen.index(False)} does not see what process 0 writes')
+
+  def _set_aside(self, step: int) -> str | None:
+    """Renames a checkpoint to a name that is free; returns why it could not."""
+    names = [f'{DAMAGED}{step}', *(f'{DAMAGED}{step}-{number}' for number in range(2, 100))]
+    try:
+      target = next(path for name in names if not (path := self._directory / name).exists())
+      (self._directory / str(step)).rename(target)
+    except (OSError, StopIteration) as error:
+      return f'{type(error).__name__}: {error}'
+    return None
+
+  def _write_checksums(self) -> None:
+    """Writes the checksums of the save that is about to be committed, in orbax's thread."""
+    (folder,) = [path for path in self._directory.iterdir() if path.name.split('.')[0] == str(self._saving)]
+    (folder / CHECKSUMS).write_text(json.dumps(_checksums(folder)), encoding='utf-8')
+
   def _damage(self, step: int) -> str | None:
     """Reads a whole checkpoint; returns what is wrong with it."""
-    alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0}, barrier_sync_key_prefix='damage')
     folder = (self._directory / str(step)).absolute()
     try:
-      json.loads((folder / 'identity' / 'metadata').read_text(encoding='utf-8'))
-      handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
-      with ocp.Checkpointer(handler, multiprocessing_options=alone) as reader:
-        metadata = reader.metadata(folder / 'state').item_metadata
-        if metadata is None:
-          return 'the description of its state is not there or damaged'
-        arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), metadata.tree)
-        reader.restore(folder / 'state', args=ocp.args.PyTreeRestore(restore_args=arrays))
-    # What a damaged file raises is orbax's and TensorStore's affair.
+      if not (folder / CHECKSUMS).exists():  # of an earlier version
+        return self._damage_of_arrays(folder)
+      written, found = json.loads((folder / CHECKSUMS).read_text(encoding='utf-8')), _checksums(folder)
+      wrong = [name for name in written if written[name] != found.get(name)]
+      return f'{", ".join(wrong)}: gone, or not what was written' if wrong else None
+    # What a damaged file raises is the affair of whoever reads it.
     except Exception as error:
       return f'{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ""}'
+
+  def _damage_of_arrays(self, folder: pathlib.Path) -> str | None:
+    alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0}, barrier_sync_key_prefix='damage')
+    json.loads((folder / 'identity' / 'metadata').read_text(encoding='utf-8'))
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+    with ocp.Checkpointer(handler, multiprocessing_options=alone) as reader:
+      metadata = reader.metadata(folder / 'state').item_metadata
+      if metadata is None:
+        return 'the description of its state is not there or damaged'
+      arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), metadata.tree)
+      reader.restore(folder / 'state', args=ocp.args.PyTreeRestore(restore_args=arrays))
     return None
 
   def save(self, step: int, state: Any) -> None:
@@ -117,7 +183,7 @@ class Checkpointer:
     Raises:
       OSError: an earlier save failed, or this one could not begin.
     """
-    self._check()
+    self.wait()  # As orbax does too, but then its error would be taken for this step's.
     if step not in self._manager.all_steps():
       items = ocp.args.Composite(state=ocp.args.StandardSave(state), identity=ocp.args.JsonSave(self._identity))
       self._saving = step
@@ -175,6 +241,20 @@ class Checkpointer:
     """Restores a state onto the shardings of `abstract_state`, whatever devices it was saved from."""
     items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
     return self._manager.restore(step, args=items)['state']
+
+
+def _checksums(folder: pathlib.Path) -> dict[str, list[int]]:
+  """Returns the size and the CRC-32 of every file of a checkpoint that a restore may read."""
+  found = {}
+  for item in _ITEMS:
+    for path in sorted((folder / item).rglob('*')):
+      if path.is_file():
+        size, checksum = 0, 0
+        with path.open('rb') as file:
+          while chunk := file.read(_CHUNK):
+            size, checksum = size + len(chunk), zlib.crc32(chunk, checksum)
+        found[str(path)[len(str(folder)) + 1 :]] = [size, checksum]
+  return found
 
 
 def _differences(found: Any, wanted: Any, path: str = ''):

@@ -218,7 +218,7 @@ class Run:
 
   def _finished(self, stage: stages_lib.Stage) -> bool:
     """Whether the stage is trained and exported; a checkpoint of another model is refused here."""
-    if not (self.workdir / 'checkpoints' / stage.name).is_dir():
+    if not checkpoint.exists(self.workdir / 'checkpoints' / stage.name):
       return False
     with self._checkpoints(stage) as checkpoints:
       step = checkpoints.latest_step()

@@ -1,9 +1,11 @@
 """lh_jax.checkpoint: save, restore, identity."""
 
 import json
+import pathlib
 import shutil
 import subprocess
 import sys
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -116,10 +118,13 @@ DAMAGES = {
 }
 
 
+@pytest.mark.parametrize('checksums', ['with checksums', 'of an earlier version'])
 @pytest.mark.parametrize('damage', DAMAGES)
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, damage, caplog):
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, damage, checksums, caplog):
   two_checkpoints(tmp_path, value=lambda number: state(number, size=4096))
   DAMAGES[damage](tmp_path / '2')
+  if checksums == 'of an earlier version':
+    (tmp_path / '2' / checkpoint.CHECKSUMS).unlink()
   with checkpoint.Checkpointer(tmp_path, identity={'a': 1}, keep=2) as checkpoints:
     assert checkpoints.latest_step() == 1
     checkpoints.check_identity(1)
@@ -128,6 +133,67 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, damage, capl
     assert 'The checkpoint of step 2' in caplog.text and 'cannot be read and is set aside' in caplog.text
     checkpoints.save(2, state(5.0))
   assert (tmp_path / 'damaged-2').is_dir() and (tmp_path / '2').is_dir()
+
+
+def random_state(number):
+  """Numbers that do not compress, which is why a flipped bit of theirs goes unnoticed when they are read."""
+  return {'w': np.random.default_rng(int(number)).standard_normal((512, 64)).astype(np.float32)}
+
+
+SPOILS = {
+  'emptied': lambda data: b'',
+  'cut short': lambda data: data[: len(data) // 2],
+  'one bit flipped': lambda data: (
+    data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :]
+  ),
+}
+
+
+@pytest.mark.parametrize('spoil', SPOILS)
+def test_no_file_can_be_damaged_unnoticed(tmp_path, spoil):
+  """Whichever it is, what is restored is what was written: of this checkpoint or of the one before."""
+  two_checkpoints(tmp_path / 'whole', value=random_state)
+  files = [
+    path.relative_to(tmp_path / 'whole' / '2') for path in (tmp_path / 'whole' / '2').rglob('*') if path.is_file()
+  ]
+  assert pathlib.Path(checkpoint.CHECKSUMS) in files and len(files) > 5
+  fell_back = set()
+  for number, file in enumerate(files):
+    folder = tmp_path / str(number)
+    shutil.copytree(tmp_path / 'whole', folder)
+    path = folder / '2' / file
+    path.write_bytes(SPOILS[spoil](path.read_bytes()))
+    with checkpoint.Checkpointer(folder, identity={'a': 1}, keep=2) as checkpoints:
+      step = checkpoints.latest_step()
+      checkpoints.check_identity(step)
+      restored = checkpoints.restore(step, abstract(random_state(step)))
+      np.testing.assert_array_equal(restored['w'], random_state(step)['w'], err_msg=str(file))
+      fell_back |= {file} if step == 1 else set()
+  # A restore does not read these.
+  assert set(files) - fell_back == {pathlib.Path('_CHECKPOINT_METADATA'), pathlib.Path('commit_success.txt')}
+
+
+def test_a_step_that_is_damaged_again(tmp_path):
+  two_checkpoints(tmp_path)
+  for _ in range(2):
+    DAMAGES['no identity'](tmp_path / '2')
+    with checkpoint.Checkpointer(tmp_path, identity={'a': 1}, keep=2) as checkpoints:
+      assert checkpoints.latest_step() == 1
+      checkpoints.save(2, state(2.0))
+  assert {path.name for path in tmp_path.iterdir()} == {'1', '2', 'damaged-2', 'damaged-2-2'}
+
+
+def test_a_damaged_checkpoint_that_cannot_be_renamed(tmp_path, monkeypatch):
+  def fails(*_):
+    raise PermissionError('not yours')
+
+  two_checkpoints(tmp_path)
+  DAMAGES['no identity'](tmp_path / '2')
+  with checkpoint.Checkpointer(tmp_path, identity={'a': 1}, keep=2) as checkpoints:
+    with monkeypatch.context() as patch:
+      patch.setattr(pathlib.Path, 'rename', fails)
+      with pytest.raises(OSError, match='The damaged checkpoint .*/2 cannot be renamed: PermissionError: not yours'):
+        checkpoints.latest_step()
 
 
 def test_no_start_from_scratch_where_all_are_damaged(tmp_path):
@@ -201,6 +267,27 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path):
     checkpoints.restore(1, abstract(state()))
     checkpoints.save(2, state(2.0))
   assert sorted(path.name for path in tmp_path.iterdir()) == ['1', '2']
+
+
+def test_a_save_that_fails_is_named_by_the_next(tmp_path, monkeypatch):
+  """Its checksums are written last; while they are not, it is no checkpoint."""
+  may_go = threading.Event()
+
+  def fails(_):
+    may_go.wait()
+    raise OSError('no space left')
+
+  checkpoints = checkpoint.Checkpointer(tmp_path, identity={'a': 1}, keep=1)
+  checkpoints.save(1, state(1.0))
+  checkpoints.wait()
+  with monkeypatch.context() as patch:
+    patch.setattr(checkpoint, '_checksums', fails)
+    checkpoints.save(2, state(2.0))
+    threading.Timer(0.5, may_go.set).start()
+    with pytest.raises(OSError, match='The checkpoint of step 2 could not be saved in .*: no space left'):
+      checkpoints.save(3, state(3.0))
+  with checkpoint.Checkpointer(tmp_path, identity={'a': 1}, keep=1) as checkpoints:
+    assert checkpoints.latest_step() == 1
 
 
 @pytest.mark.parametrize('moment', ['save', 'wait_until_finished', 'check_for_errors'])

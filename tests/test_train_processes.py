@@ -95,6 +95,18 @@ def test_processes_that_disagree_end_alike(tmp_path):
   assert first == second == [expected] and not (tmp_path / 'checkpoints').exists()
 
 
+@pytest.mark.parametrize('before', ['a new run', 'one that was begun on process 0'])
+def test_a_work_directory_that_is_not_shared(tmp_path, before):
+  """The same relative name, in another folder on each process."""
+  if before != 'a new run':
+    (tmp_path / '0' / 'run' / 'checkpoints' / 'stage1').mkdir(parents=True)
+  apart = f'import jax, os\nhere = {str(tmp_path)!r} + f"/{{jax.process_index()}}"\nos.makedirs(here, exist_ok=True)'
+  (first, _), (second, _) = processes.run(TRAIN, 'run', {}, apart + '\nos.chdir(here)')
+  expected = 'process 1 does not see what process 0 writes' if before == 'a new run' else 'of which some have none'
+  assert first == second and 'The processes see different checkpoints in run/checkpoints/stage1' in first[0]
+  assert expected in first[0] and 'storage that all hosts share' in first[0]
+
+
 def test_a_folder_is_restored_once(one, tmp_path):
   """Three files do not divide over two processes; one of them is damaged."""
   (tmp_path / 'in').mkdir()
