@@ -121,17 +121,17 @@ DAMAGES = {
 @pytest.mark.parametrize('checksums', ['with checksums', 'of an earlier version'])
 @pytest.mark.parametrize('damage', DAMAGES)
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, damage, checksums, caplog):
-  two_checkpoints(tmp_path, value=lambda number: state(number, size=4096))
+  two_checkpoints(tmp_path, value=random_state)
   DAMAGES[damage](tmp_path / '2')
   if checksums == 'of an earlier version':
     (tmp_path / '2' / checkpoint.CHECKSUMS).unlink()
   with checkpoint.Checkpointer(tmp_path, identity={'a': 1}, keep=2) as checkpoints:
     assert checkpoints.latest_step() == 1
     checkpoints.check_identity(1)
-    restored = checkpoints.restore(1, abstract(state(size=4096)))
-    np.testing.assert_array_equal(restored['w'], np.full((4096, 8), 1.0))
+    restored = checkpoints.restore(1, abstract(random_state(1)))
+    np.testing.assert_array_equal(restored['w'], random_state(1)['w'])
     assert 'The checkpoint of step 2' in caplog.text and 'cannot be read and is set aside' in caplog.text
-    checkpoints.save(2, state(5.0))
+    checkpoints.save(2, random_state(5))
   assert (tmp_path / 'damaged-2').is_dir() and (tmp_path / '2').is_dir()
 
 
