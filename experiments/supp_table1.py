@@ -10,6 +10,9 @@ and the publishers' counts stand beside each other, which disagree for UHD-LL, U
 from __future__ import annotations
 
 import pathlib
+from typing import Any, Mapping, Sequence
+
+from matplotlib.figure import Figure
 
 from lh_jax.data import datasets
 from lh_jax.data import layouts
@@ -22,7 +25,7 @@ def main(arguments: list[str] | None = None) -> None:
   rows = []
   for told in runs.published('supp_table1')['rows']:
     dataset = datasets.find(told['dataset'])
-    row = {'dataset': dataset.title, 'task': told['task']}
+    row = {'dataset': dataset.title, 'name': dataset.name, 'task': told['task']}
     for split in datasets.PUBLISHED_SPLITS:
       others = [f'{getattr(count, split)} ({count.by})' for count in dataset.counts if count.by != 'the paper']
       row |= {f'{split}, paper': told[split], f'{split}, elsewhere': ', '.join(others)}
@@ -41,7 +44,25 @@ def main(arguments: list[str] | None = None) -> None:
     'why': f'counts differ: {", ".join(differ)}' if differ else '',
   }
   result = {'rows': rows, 'summary': summary} | ({} if options.data else {'status': 'needs --data'})
-  runs.write(options, 'supp_table1', result)
+  runs.write(options, 'supp_table1', result, picture(rows))
+
+
+def picture(rows: Sequence[Mapping[str, Any]]) -> Figure:
+  """Training and test images of every set: the paper's number, those of others, and what was found."""
+  figure = Figure(figsize=(8, 3), layout='constrained')
+  for ax, split in zip(figure.subplots(1, 2), datasets.PUBLISHED_SPLITS):
+    for place, row in enumerate(rows):
+      others = {getattr(count, split) for count in datasets.find(row['name']).counts if count.by != 'the paper'}
+      ax.barh(place, row[f'{split}, paper'], color='lightgrey', label='paper')
+      ax.plot(sorted(others), [place] * len(others), 'o', color='black', markersize=4, label='elsewhere')
+      if isinstance(row[f'{split}, found'], int):
+        ax.plot(row[f'{split}, found'], place, 'x', color='red', label='found')
+    ax.set(title={'train': 'training images', 'test': 'test images'}[split])
+    ax.set_yticks(range(len(rows)), [row['dataset'] for row in rows])
+  handles, labels = ax.get_legend_handles_labels()
+  known = dict(zip(labels, handles))
+  figure.legend(known.values(), known.keys(), loc='outside lower center', ncols=3)
+  return figure
 
 
 def found(root: pathlib.Path | None, dataset: datasets.Dataset, split: str) -> int | str | None:
