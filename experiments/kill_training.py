@@ -15,7 +15,6 @@ import collections
 import contextlib
 import json
 import pathlib
-import platform
 import random
 import re
 import runpy
@@ -26,14 +25,13 @@ import tempfile
 import time
 
 import jax
-import numpy as np
 
-import lh_jax
 from lh_jax import exports
 from lh_jax import logs
 from lh_jax import parallel
 from lh_jax import results
 from lh_jax import train
+import records
 import scales
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -194,8 +192,7 @@ def main() -> None:
     return
   with tempfile.TemporaryDirectory() as folder:
     found = torture(pathlib.Path(folder), kills=options.kills, seed=options.seed)
-  versions = {'lh_jax': lh_jax.__version__, 'jax': jax.__version__, 'numpy': np.__version__}
-  report = versions | {'python': platform.python_version(), 'seed': options.seed} | found
+  report = records.made_by() | {'seed': options.seed} | found
   print(json.dumps(report, indent=1))
   if options.output:
     results.write_json(options.output, report, indent=1)
