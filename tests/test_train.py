@@ -68,8 +68,8 @@ def test_diverged(tmp_path, tiny_config):
 @pytest.mark.parametrize(
   'changes, message',
   [
-    ({'mesh.fsdp': 3}, 'mesh.fsdp=3 must use all 8 devices'),
-    ({'stage1.batch_size': 12}, 'batch of 12 does not divide over 8 devices'),
+    ({'mesh.fsdp': 3}, 'mesh.fsdp=3 x mesh.space=1 must use all 8 devices'),
+    ({'stage1.batch_size': 12}, 'batch of 12 does not divide over mesh.data x mesh.fsdp = 8 devices'),
     ({'train.stages': ()}, 'train.stages is empty: name at least one'),
     ({'train.stages': ('stage2',)}, 'stage2 needs a trained VAE: put stage1 in train.stages'),
     ({'train.stages': ('stage2',), 'train.init_from': '/nowhere'}, '/nowhere holds no export'),
