@@ -36,7 +36,7 @@ def test_batch_size():
   parallel.check_batch(2, 32, parallel.make_mesh(space=4))
   with pytest.raises(ValueError, match='batch of 12 does not divide over mesh.data x mesh.fsdp = 8 devices'):
     parallel.check_batch(12, 32, mesh)
-  parallel.check_batch(2, 64, parallel.make_mesh(space=2), rows=32)
+  parallel.check_batch(4, 64, parallel.make_mesh(space=2), rows=32)
   with pytest.raises(ValueError, match='rows of a crop of 32 do not divide over mesh.space=2 devices by 32: .* of 64'):
     parallel.check_batch(8, 32, parallel.make_mesh(space=2), rows=32)
 

@@ -44,6 +44,9 @@ def _of_planes(transform: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
   )
 
   def transformed(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+    # A single image may have any number of rows on a device, which cannot be written as a sharding here.
+    if 1 in x.shape[:-2]:
+      return transform(x, size)
     return lax.platform_dependent(x, tpu=lambda x: transform(x, size), default=lambda x: split(x, size))
 
   return transformed
