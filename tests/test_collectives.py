@@ -1,5 +1,5 @@
-"""What devices send each other in a step, read off the compiled program: sums of gradients and statistics, and under
-fsdp the parameters, but never the batch.
+"""What devices send each other in a data-parallel step, read off the compiled program: sums of gradients and
+statistics, but never the batch.
 """
 
 import collections
