@@ -89,18 +89,24 @@ class Case:
 
 def cases(every: bool) -> list[Case]:
   """Returns what is compiled: the default set, or all of it, the most telling first."""
+  others = [name for name in tpu_slices.CHIPS if name != 'v5e']
+  images = [f'{size} {stage}' for size in SIZES for stage in programs_lib.STAGES]
   found = [Case(p, 'v5e', n) for p in PHASES for n in (4, 256)]
-  found += [Case(f'4K {s}', 'v5e', n, 'space') for n in (4, 8) for s in programs_lib.STAGES]
+  found += [Case(image, 'v5e', 8, 'space') for image in images]
   found += [Case('restorer', 'v5e', 16, fsdp=f) for f in (16, 4)]
-  found += [Case('stage 1', 'v5e', 16, fsdp=4), Case('stage 1', 'v5e', 16, 'strong')]
-  found += [Case('stage 1', c, 256) for c in ('v4', 'v5p', 'v6e')]
-  found += [Case(f'8K {s}', 'v5e', 8, 'space') for s in programs_lib.STAGES]
+  found += [Case('stage 1', 'v5e', 16, fsdp=16)]
+  found += [Case('stage 1', 'v5e', n, 'strong') for n in (16, 8)]
+  found += [Case('restorer', 'v5e', 8, 'strong')]
+  found += [Case(p, c, 256) for c in others for p in PHASES]
+  found += [Case(image, 'v5e', n, 'space') for n in (4, 16) for image in images if image.startswith('4K')]
+  found += [Case(p, 'v5e', n) for n in (16, 64) for p in PHASES]
+  found += [Case(image, c, 8, 'space') for c in others for image in images if image.startswith('8K')]
+  found += [Case(p, c, 4) for c in others for p in PHASES]
   if every:
-    found += [Case(p, c, n) for n in (4, 256, 16, 64) for c in tpu_slices.CHIPS for p in PHASES]
+    found += [Case(p, c, n) for n in (16, 64) for c in others for p in PHASES]
     found += [Case(p, c, n, 'strong') for c in tpu_slices.CHIPS for p in PHASES for n in (4, 8, 16)]
     found += [Case(p, c, 16, fsdp=f) for c in tpu_slices.CHIPS for p in PHASES for f in (4, 16)]
-    sizes = [(size, n) for size in SIZES for n in (4, 8, 16)]
-    found += [Case(f'{z} {s}', c, n, 'space') for c in tpu_slices.CHIPS for z, n in sizes for s in programs_lib.STAGES]
+    found += [Case(image, c, n, 'space') for c in tpu_slices.CHIPS for image in images for n in (4, 8, 16)]
   return [case for case in dict.fromkeys(found) if case.scaling != 'strong' or not _batch(case) % case.chips]
 
 
@@ -134,7 +140,7 @@ def compile_training(config: Any, case: Case, devices: list[Any], dtype: Any = j
   mesh = parallel.make_mesh(fsdp=case.fsdp, devices=devices)
   stage = build.build(PHASES[case.program], config, networks)
   batch_size = _batch(case)
-  parallel.check_batch_size(batch_size, mesh)
+  parallel.check_batch(batch_size, stage.crop_size, mesh)
   key = jax.random.key(0)
   state = jax.eval_shape(stage.init, key)
   state = parallel.abstract_like(state, parallel.state_shardings(mesh, state))

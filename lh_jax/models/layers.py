@@ -1,8 +1,8 @@
 """Layers that more than one network uses: norms, space-to-depth and back, depthwise convolution.
 
 Contract: activations are (B, H, W, C) and keep their dtype (float32 or bfloat16); parameters and every statistic are
-float32. Nothing here mixes distant pixels except the norm kind 'group', so networks built on the kind 'layer' can be
-tiled exactly.
+float32. Nothing here mixes distant pixels except the norm kind 'group' and, in training, `BatchNorm`, so networks built
+on the kind 'layer' can be tiled exactly.
 """
 
 from __future__ import annotations
@@ -45,6 +45,54 @@ class LayerNorm2d(nn.Module):
     variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
     y = centred * lax.rsqrt(variance + self.epsilon)
     y = y * scale.reshape(shape) + bias.reshape(shape)
+    return y.astype(self.dtype or x.dtype)
+
+
+class BatchNorm(nn.Module):
+  """Normalises each channel by its statistics over the batch and all pixels (Ioffe & Szegedy 2015, arXiv:1502.03167).
+
+  One pass over the data, forward and backward: where the batch is spread over devices, the two sums of either are
+  independent and travel together, half the messages of mean first and variance after. The sums are of x minus the
+  running mean, so that the variance does not cancel where a channel's mean is large against its spread.
+
+  Parameters 'scale' and 'bias', each (C,); statistics 'mean' and 'var', each (C,), in 'batch_stats', where the variance
+  is the biased one.
+
+  Attributes:
+    train: normalise by the batch's statistics and update the running ones, if 'batch_stats' is mutable; else by those.
+    axis: of the channels.
+    momentum: share of the old running statistics in the new ones.
+    epsilon: added to the variance.
+    dtype: of the result; None keeps the input's.
+  """
+
+  train: bool
+  axis: int = -1
+  momentum: float = 0.9
+  epsilon: float = 1e-5
+  dtype: Any = None
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps (..., C, ...) to the same shape."""
+    channels = x.shape[self.axis]
+    mean = self.variable('batch_stats', 'mean', jnp.zeros, (channels,), jnp.float32)
+    var = self.variable('batch_stats', 'var', jnp.ones, (channels,), jnp.float32)
+    scale = self.param('scale', nn.initializers.ones, (channels,), jnp.float32)
+    bias = self.param('bias', nn.initializers.zeros, (channels,), jnp.float32)
+
+    others = [i for i in range(x.ndim) if i != self.axis % x.ndim]
+    spread = functools.partial(jnp.expand_dims, axis=others)
+    wide = x.astype(jnp.float32) - spread(mean.value)
+    offset, variance = jnp.zeros(()), var.value
+    if self.train:
+      offset, square = jnp.mean(wide, axis=others), jnp.mean(jnp.square(wide), axis=others)
+      variance = jnp.maximum(square - jnp.square(offset), 0)
+      if self.is_mutable_collection('batch_stats') and not self.is_initializing():
+        mean.value += (1 - self.momentum) * offset
+        var.value += (1 - self.momentum) * (variance - var.value)
+    factor = scale * lax.rsqrt(variance + self.epsilon)
+    y = wide * spread(factor) + spread(bias - offset * factor)
     return y.astype(self.dtype or x.dtype)
 
 

@@ -101,3 +101,24 @@ def test_without_libtpu(monkeypatch):
   monkeypatch.setattr(aot_tpu.topologies, 'get_topology_desc', missing)
   with pytest.raises(SystemExit, match='No slice v5e:2x2 .*: install what the docstring'):
     aot_tpu.devices_of(tpu_slices.CHIPS['v5e'], 4)
+
+
+@pytest.mark.parametrize(
+  'case',
+  [
+    aot_tpu.Case('encoder_lora', 'v5e', 8),
+    aot_tpu.Case('restorer', 'v5e', 8, fsdp=4),
+    aot_tpu.Case('4K encode', 'v5e', 8, 'space'),
+  ],
+  ids=lambda case: case.key,
+)
+def test_programs_are_compiled_as_training_and_inference_do(tiny_config, monkeypatch, case):
+  """For the eight devices at hand in place of a slice."""
+  monkeypatch.setitem(aot_tpu.SIZES, '4K', (256, 128))
+  devices, dtype = jax.devices(), jnp.float32
+  compile_ = aot_tpu.compile_training if case.program in aot_tpu.PHASES else aot_tpu.compile_inference
+  row = aot_tpu.measure(case, compile_(tiny_config, case, devices, dtype))
+  assert row['peak_bytes'] > 0 and 0 < row['efficiency'] <= 1
+  kinds = set(row['collectives'])
+  # Over space the one sum says whether all values were finite.
+  assert kinds == {'all-reduce'} | ({'collective-permute'} if case.scaling == 'space' else set()), row['collectives']

@@ -1,3 +1,4 @@
+import flax.linen as nn
 import jax
 from jax import lax
 import jax.numpy as jnp
@@ -143,3 +144,37 @@ def test_depthwise_module():
     feature_group_count=4,
   )
   np.testing.assert_allclose(module.apply({'params': params}, x), np.asarray(expected) + np.arange(4.0), atol=1e-6)
+
+
+@pytest.mark.parametrize('axis', (-1, 0))
+def test_batch_norm_is_that_of_flax(axis):
+  """Values, running statistics and derivatives; flax takes the mean first and the variance after."""
+  x = 2 * normal(0, (4, 3, 5, 4)) + 10 * normal(1, (4,)).reshape([-1 if i == axis % 4 else 1 for i in range(4)])
+  weights = normal(2, x.shape)
+  parameters = {'scale': normal(3, (4,)), 'bias': normal(4, (4,))}
+  statistics = {'mean': normal(5, (4,)), 'var': 1 + jnp.square(normal(6, (4,)))}
+
+  def run(module, parameters, x):
+    variables = {'params': parameters, 'batch_stats': statistics}
+    y, new = module.apply(variables, x, mutable=['batch_stats'])
+    return jnp.vdot(weights, jnp.square(y)), (y, new)
+
+  for train in (True, False):
+    ours = layers.BatchNorm(train, axis=axis)
+    flax = nn.BatchNorm(use_running_average=not train, axis=axis, momentum=0.9, epsilon=1e-5, use_fast_variance=False)
+    found, expected = (
+      jax.jit(jax.value_and_grad(lambda *a: run(module, *a), (0, 1), has_aux=True))(parameters, x)
+      for module in (ours, flax)
+    )
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+      np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_batch_norm_survives_a_large_mean_that_the_running_one_knows():
+  x = normal(0, (4, 8, 8, 3))
+  module = layers.BatchNorm(train=True)
+  variables = module.init(jax.random.key(1), x)
+  far = {**variables, 'batch_stats': {'mean': jnp.full((3,), 1000.0), 'var': jnp.ones((3,))}}
+  expected, _ = module.apply(variables, x, mutable=['batch_stats'])
+  y, _ = module.apply(far, x + 1000, mutable=['batch_stats'])
+  np.testing.assert_allclose(y, expected, atol=2e-3)

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from lh_jax.models.layers import LayerNorm2d
+from lh_jax.models.layers import BatchNorm, LayerNorm2d
 from lh_jax.ops.fourier import irfft2, rfft2
 
 NORMS = ('batch', 'layer', 'none')
@@ -51,16 +51,7 @@ def _normal_cdf(x: jax.Array) -> jax.Array:
 def norm(kind: str, *, train: bool, dtype: Any, name: str, axis: int = -1) -> Callable[[jax.Array], jax.Array]:
   """Builds the norm of a kind that `NORMS` names over the channels, which lie along `axis`; the result has `dtype`."""
   if kind == 'batch':
-    # The bins of low frequency have large means: the fast variance E[x^2] - E[x]^2 would cancel there.
-    return nn.BatchNorm(
-      use_running_average=not train,
-      axis=axis,
-      momentum=0.9,
-      epsilon=1e-5,
-      use_fast_variance=False,
-      dtype=dtype,
-      name=name,
-    )
+    return BatchNorm(train, axis=axis, dtype=dtype, name=name)
   if kind == 'layer':
     layer = LayerNorm2d(dtype=dtype, name=name)
     return lambda x: jnp.moveaxis(layer(jnp.moveaxis(x, axis, -1)), -1, axis)
