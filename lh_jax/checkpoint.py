@@ -30,6 +30,8 @@ DAMAGED = 'damaged-'
 CHECKSUMS = 'checksums.json'
 _ITEMS = ('state', 'identity')
 _CHUNK = 2**20
+# Errors of the operating system that a checkpoint with files gone can raise.
+_OF_DAMAGE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 def exists(directory: pathlib.Path) -> bool:
@@ -99,7 +101,7 @@ class Checkpointer:
 
     Raises:
       ValueError: no checkpoint can be read, or the processes see different ones.
-      OSError: one can neither be read nor set aside.
+      OSError: the storage refuses to be read, which says nothing about a checkpoint, or one cannot be set aside.
     """
     self.wait()
     seen = parallel.gather(sorted(self._manager.all_steps()))
@@ -107,9 +109,11 @@ class Checkpointer:
       raise _not_shared(self._directory, f'the steps {seen}')
     self._check_shared()
     for step in reversed(seen[0]):
-      reason = parallel.gather(self._damage(step) if jax.process_index() == 0 else None)[0]
+      reason, refused = parallel.gather(self._damage(step) if jax.process_index() == 0 else None)[0]
       if reason is None:
         return step
+      if refused:
+        raise OSError(f'The checkpoint of step {step} in {self._directory} cannot be read now: {reason}')
       log.error('The checkpoint of step %d in %s cannot be read and is set aside: %s', step, self._directory, reason)
       failure = parallel.gather(self._set_aside(step) if jax.process_index() == 0 else None)[0]
       if failure:
@@ -122,6 +126,10 @@ class Checkpointer:
         'name, or remove the folder to start anew.'
       )
     return None
+
+  def was_set_aside(self, step: int) -> bool:
+    """Whether a checkpoint of this step was there and was damaged."""
+    return (self._directory / f'{DAMAGED}{step}').exists()
 
   def _check_shared(self) -> None:
     """Of a new run there is nothing to compare yet: process 0 leaves a mark for the others to see."""
@@ -152,18 +160,19 @@ class Checkpointer:
     (folder,) = [path for path in self._directory.iterdir() if path.name.split('.')[0] == str(self._saving)]
     (folder / CHECKSUMS).write_text(json.dumps(_checksums(folder)), encoding='utf-8')
 
-  def _damage(self, step: int) -> str | None:
-    """Reads a whole checkpoint; returns what is wrong with it."""
+  def _damage(self, step: int) -> tuple[str | None, bool]:
+    """Reads a whole checkpoint; returns what is wrong with it, and whether that is wrong with the storage instead."""
     folder = (self._directory / str(step)).absolute()
     try:
       if not (folder / CHECKSUMS).exists():  # of an earlier version
-        return self._damage_of_arrays(folder)
+        return self._damage_of_arrays(folder), False
       written, found = json.loads((folder / CHECKSUMS).read_text(encoding='utf-8')), _checksums(folder)
       wrong = [name for name in written if written[name] != found.get(name)]
-      return f'{", ".join(wrong)}: gone, or not what was written' if wrong else None
+      return (f'{", ".join(wrong)}: gone, or not what was written' if wrong else None), False
     # What a damaged file raises is the affair of whoever reads it.
     except Exception as error:
-      return f'{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ""}'
+      refused = isinstance(error, OSError) and not isinstance(error, _OF_DAMAGE)
+      return f'{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ""}', refused
 
   def _damage_of_arrays(self, folder: pathlib.Path) -> str | None:
     alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0}, barrier_sync_key_prefix='damage')

@@ -230,9 +230,11 @@ class Run:
           f'{self.workdir} has trained {stage.name} for {step} steps, the configuration asks for {stage.total_steps}: '
           'use another --workdir.'
         )
-      # A run that ended between its last checkpoint and its export only has to export.
+      # A run that ended between its last checkpoint and its export only has to export; one whose last checkpoint was
+      # damaged after its export has lost nothing.
       exported = exports.stage_of(self.workdir)
-      return step == stage.total_steps and exported is not None and exported >= stage.name
+      ended = step == stage.total_steps or checkpoints.was_set_aside(stage.total_steps)
+      return ended and exported is not None and exported >= stage.name
 
   def _checkpoints(self, stage: stages_lib.Stage) -> checkpoint.Checkpointer:
     identity = self.sections | {'stage': stage.name, 'seed': self.config.train.seed}

@@ -196,6 +196,22 @@ def test_a_damaged_checkpoint_that_cannot_be_renamed(tmp_path, monkeypatch):
         checkpoints.latest_step()
 
 
+def test_a_storage_that_refuses_sets_nothing_aside(tmp_path, monkeypatch):
+  def refuses(*_):
+    raise PermissionError('not yours')
+
+  two_checkpoints(tmp_path)
+  with checkpoint.Checkpointer(tmp_path, identity={'a': 1}, keep=2) as checkpoints:
+    with monkeypatch.context() as patch:
+      patch.setattr(checkpoint, '_checksums', refuses)
+      with pytest.raises(
+        OSError, match='The checkpoint of step 2 in .* cannot be read now: PermissionError: not yours'
+      ):
+        checkpoints.latest_step()
+    assert checkpoints.latest_step() == 2
+  assert not list(tmp_path.glob('damaged-*'))
+
+
 def test_no_start_from_scratch_where_all_are_damaged(tmp_path):
   two_checkpoints(tmp_path)
   for step in '12':

@@ -145,6 +145,16 @@ def test_a_run_lost_before_its_export_only_exports(run, tiny_config, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, exports.load(lost).params, whole.params)
 
 
+def test_a_checkpoint_that_is_damaged_after_its_export_is_not_missed(run, tiny_config, tmp_path):
+  """Stage 2 stands on the export of stage 1, which is whole."""
+  workdir = tmp_path / 'damaged'
+  shutil.copytree(run[0], workdir)
+  for path in (workdir / 'checkpoints' / 'stage1' / '4' / 'identity').iterdir():
+    path.write_bytes(b'')
+  assert train.train(tiny_config, workdir) == (None, {})
+  assert (workdir / 'checkpoints' / 'stage1' / 'damaged-4').is_dir()
+
+
 def test_checkpoint_of_another_model(run, tiny_config):
   workdir, _, _ = run
   tiny_config.vae.latent_channels = 16
