@@ -131,7 +131,7 @@ def get_config() -> ConfigDict:
       'timeout_seconds': 1800,
     }
   )
-  # Writes a trace of five training steps to profile/ in the work directory, for xprof.
+  # Writes a trace of five early steps of every stage to profile/ in the work directory, for xprof.
   config.profile = False
   config.train = ConfigDict(
     {

@@ -6,17 +6,19 @@ them on a machine without one, not run.
   PYTHONPATH=. python experiments/aot_tpu.py -o experiments/results/aot_tpu.json [--chips v5e] [--all] [--only TEXT]
 
 An environment of its own: where libtpu is installed, every other import of jax complains. The file of results grows by
-one row a program, and what it has is not compiled again. libtpu 0.0.42 is the one that jax 0.10.2 names. Compiled with
+one row a program with the git revision that it was compiled from; what it has is not compiled again. libtpu 0.0.42 is the one that jax 0.10.2 names. Compiled with
 little optimisation (--effort -1), which takes a fraction of the time; the compiler's own default (--effort 0) gives other
 memory, program size and traffic, either way.
 
 Training is at the paper's settings (configs/base.py): weak scaling keeps the paper's images a device (16 and 8 on
-four), strong scaling keeps its global batch. Inference splits one image's rows over the slice.
+four), strong scaling keeps its global batch, and beyond one image a chip splits the rows of each over 'space'.
+Inference splits one image's rows over the slice.
 
 What the numbers are. Memory: arguments, results, temporaries and the program itself, of one chip. Operations and
 bytes: XLA's own counts, of one chip. Sent: bytes that a chip sends at least if every collective is a ring. Times are
-lower bounds from published rates: operations / peak rate, bytes / memory bandwidth, sent / the links of the slice's
-torus, and for each collective the hops to the farthest chip (there and back for an all-reduce) at a microsecond each.
+lower bounds from published rates: operations / peak rate, bytes / memory bandwidth, sent / the links of the slice
+(a torus only along axes that are long enough to close), and for each collective the hops to the farthest chip (there
+and back for an all-reduce) at a microsecond each.
 Efficiency is the larger of the first two over that plus all communication, as if nothing overlapped.
 """
 
@@ -44,6 +46,7 @@ from lh_jax import networks as networks_lib
 from lh_jax import parallel
 from lh_jax import programs as programs_lib
 from lh_jax.stages import build
+import records
 import tpu_slices
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -74,6 +77,7 @@ class Case:
     chips: of the slice.
     scaling: 'weak' or 'strong'; 'space' for inference.
     fsdp: devices along the axis 'fsdp'.
+    space: devices along the axis 'space', in training.
   """
 
   program: str
@@ -81,10 +85,12 @@ class Case:
   chips: int
   scaling: str = 'weak'
   fsdp: int = 1
+  space: int = 1
 
   @property
   def key(self) -> str:
-    return f'{self.program} | {self.chip}-{self.chips} | {self.scaling} | fsdp {self.fsdp}'
+    space = f' | space {self.space}' if self.space > 1 else ''
+    return f'{self.program} | {self.chip}-{self.chips} | {self.scaling} | fsdp {self.fsdp}{space}'
 
 
 def cases(every: bool) -> list[Case]:
@@ -97,6 +103,7 @@ def cases(every: bool) -> list[Case]:
   found += [Case('stage 1', 'v5e', 16, fsdp=16)]
   found += [Case('stage 1', 'v5e', n, 'strong') for n in (16, 8)]
   found += [Case('restorer', 'v5e', 8, 'strong')]
+  found += [Case('stage 1', 'v5e', 64, 'strong', space=4), Case('restorer', 'v5e', 64, 'strong', space=8)]
   found += [Case(p, c, 256) for c in others for p in PHASES]
   found += [Case(image, 'v5e', n, 'space') for n in (4, 16) for image in images if image.startswith('4K')]
   found += [Case(p, 'v5e', n) for n in (16, 64) for p in PHASES]
@@ -107,7 +114,9 @@ def cases(every: bool) -> list[Case]:
     found += [Case(p, c, n, 'strong') for c in tpu_slices.CHIPS for p in PHASES for n in (4, 8, 16)]
     found += [Case(p, c, 16, fsdp=f) for c in tpu_slices.CHIPS for p in PHASES for f in (4, 16)]
     found += [Case(image, c, n, 'space') for c in tpu_slices.CHIPS for image in images for n in (4, 8, 16)]
-  return [case for case in dict.fromkeys(found) if case.scaling != 'strong' or not _batch(case) % case.chips]
+  return [
+    case for case in dict.fromkeys(found) if case.scaling != 'strong' or not _batch(case) * case.space % case.chips
+  ]
 
 
 def _batch(case: Case) -> int:
@@ -137,10 +146,12 @@ def devices_of(chip: tpu_slices.Chip, chips: int) -> list[Any]:
 def compile_training(config: Any, case: Case, devices: list[Any], dtype: Any = jnp.bfloat16) -> jax.stages.Compiled:
   """Compiles one step function, as `train.Loop` does, for the devices of a slice."""
   networks = networks_lib.build({name: config[name].to_dict() for name in networks_lib.SECTIONS}, dtype=dtype)
-  mesh = parallel.make_mesh(fsdp=case.fsdp, devices=devices)
+  mesh = parallel.make_mesh(fsdp=case.fsdp, space=case.space, devices=devices)
   stage = build.build(PHASES[case.program], config, networks)
   batch_size = _batch(case)
-  parallel.check_batch(batch_size, stage.crop_size, mesh)
+  parallel.check_batch(
+    batch_size, stage.crop_size, mesh, rows=networks.vae.preset.factor * networks_lib.RESTORER_FACTOR
+  )
   key = jax.random.key(0)
   state = jax.eval_shape(stage.init, key)
   state = parallel.abstract_like(state, parallel.state_shardings(mesh, state))
@@ -149,7 +160,7 @@ def compile_training(config: Any, case: Case, devices: list[Any], dtype: Any = j
     frozen = {'foundation': build.foundation(config).abstract_params()}
   frozen = parallel.abstract_like(frozen, jax.tree.map(lambda _: parallel.replicated(mesh), frozen))
   shape = (batch_size, stage.crop_size, stage.crop_size, 3)
-  image = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=parallel.batch_sharding(mesh))
+  image = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=parallel.image_sharding(mesh))
   step = stage.steps[SCALE if stage.name == 'stage1' else case.program]
   return parallel.compile_step(step, state, frozen, {'clean': image, 'degraded': image})[0]
 
@@ -194,7 +205,7 @@ def times(row: dict[str, Any]) -> dict[str, float]:
   """Returns lower bounds in milliseconds, and the efficiency, of a row."""
   chip, kinds = tpu_slices.CHIPS[row['chip']], row['collectives']
   sent = sum(kind['sent'] for kind in kinds.values())
-  far = sum(side // 2 for side in chip.sides(row['chips']))
+  far = sum(side // 2 if chip.closes(side) else side - 1 for side in chip.sides(row['chips']))
   hops = sum(kind['count'] * far * (2 if name == 'all-reduce' else 1) for name, kind in kinds.items())
   compute, memory = row['operations'] / (chip.bf16 * 1e9), row['bytes_accessed'] / (chip.bandwidth * 1e6)
   links = sent / (tpu_slices.ring_bandwidth(chip, row['chips']) * 1e6)
@@ -209,7 +220,9 @@ def table(rows: list[dict[str, Any]]) -> str:
   """Formats rows as Markdown."""
   columns = {
     'slice': lambda r: f'{r["chip"]}-{r["chips"]}',
-    'program': lambda r: r['program'] + (f', fsdp {r["fsdp"]}' if r['fsdp'] > 1 else ''),
+    'program': lambda r: ', '.join(
+      [r['program'], *(f'{axis} {r[axis]}' for axis in ('fsdp', 'space') if r.get(axis, 1) > 1)]
+    ),
     'scaling': lambda r: r['scaling'],
     'peak GB': lambda r: f'{r["peak_bytes"] / 1e9:.2f}',
     'of HBM': lambda r: f'{r["of_memory"]:.0%}',
@@ -246,9 +259,12 @@ def main(arguments: list[str] | None = None) -> None:
   parser.add_argument('-o', '--output', type=pathlib.Path, help='JSON file to write, and to go on with')
   parser.add_argument('--readme', action='store_true', help='compile nothing; write the table of OUTPUT to README.md')
   options = parser.parse_args(arguments)
+  if options.readme and not options.output:
+    parser.error('--readme takes its rows from --output')
   if options.readme:
     found = json.loads(options.output.read_text(encoding='utf-8'))['programs']
-    write_readme(list(found.values()), ROOT / 'experiments' / 'README.md')
+    # Times are derived, so that they follow `tpu_slices`.
+    write_readme([row | times(row) for row in found.values()], ROOT / 'experiments' / 'README.md')
     return
 
   wanted = [c for c in cases(options.all) if c.chip in options.chips and options.only in c.key]
@@ -270,7 +286,7 @@ def main(arguments: list[str] | None = None) -> None:
     started = time.perf_counter()
     compiled = (compile_training if case.program in PHASES else compile_inference)(_config(), case, devices)
     row = measure(case, compiled) | {'compile_seconds': round(time.perf_counter() - started, 1)}
-    rows[case.key] = row | {'effort': options.effort}
+    rows[case.key] = row | {'effort': options.effort, 'revision': records.made_by()['revision']}
     print(table([row]).splitlines()[-1], flush=True)
     if options.output:
       report = {'lh_jax': lh_jax.__version__, 'versions': versions, 'dtype': 'bfloat16', 'compiled_not_run': True}

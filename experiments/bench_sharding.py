@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import pathlib
-import platform
 import re
 import runpy
 import socket
@@ -23,10 +22,8 @@ import subprocess
 import sys
 import tempfile
 
-import jax
-
-import lh_jax
 from lh_jax import results
+import records
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # Name: (processes, devices of each, mesh).
@@ -99,10 +96,13 @@ def measure(name: str, options: argparse.Namespace) -> dict:
           'JAX_PROCESS_ID': str(index),
         }
       command = [sys.executable, __file__, '--work', str(workdir), *sizes]
-      processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
-    written = [process.communicate()[1] for process in processes]
-    if any(process.returncode for process in processes):
-      raise RuntimeError(f'{name}: {written[0][-2000:]}')
+      with open(pathlib.Path(folder) / f'{index}.log', 'w', encoding='utf-8') as log:
+        processes.append(subprocess.Popen(command, env=environment, stderr=log))
+    codes = [process.wait() for process in processes]
+    written = [(pathlib.Path(folder) / f'{index}.log').read_text(encoding='utf-8') for index in range(count)]
+    for index, code in enumerate(codes):
+      if code:
+        raise RuntimeError(f'{name}: process {index} ended with exit code {code}: {written[index][-2000:]}')
     lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text(encoding='utf-8').splitlines()]
   compiled = {phase: float(seconds) for _, phase, seconds in _COMPILED.findall(written[0])}
   rates = [next(value for key, value in line.items() if key.endswith('/steps_per_sec')) for line in lines]
@@ -122,7 +122,7 @@ def measure(name: str, options: argparse.Namespace) -> dict:
 
 
 def table(rows: list[dict]) -> str:
-  """Returns the rows as Markdown, steps as multiples of those on one device."""
+  """Returns the rows as Markdown, steps as multiples of those of the first row."""
   phases = list(rows[0]['step_s'])
   base = rows[0]['step_s']
   lines = [
@@ -155,8 +155,7 @@ def main() -> None:
     print(json.dumps(rows[-1]), flush=True)
   print(table(rows))
   if options.output:
-    report = {'lh_jax': lh_jax.__version__, 'jax': jax.__version__, 'python': platform.python_version()}
-    report |= {'machine': f'{platform.machine()}, {os.cpu_count()} cores', 'load_average': os.getloadavg()[0]}
+    report = records.made_by() | {'load_average': os.getloadavg()[0]}
     results.write_json(options.output, report | {'crop': options.crop, 'batch': options.batch, 'rows': rows}, indent=1)
 
 

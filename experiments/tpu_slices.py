@@ -18,6 +18,7 @@ class Chip:
     link: GB/s of one inter-chip link (ICI) in one direction.
     links: of a chip; two for each axis of its torus.
     slices: topology by number of chips, as libtpu names them.
+    closes_from: sides of a slice close to a ring from so many chips on, in multiples of it; shorter ones are lines.
     options: that libtpu needs to describe a slice.
   """
 
@@ -29,11 +30,16 @@ class Chip:
   link: float
   links: int
   slices: dict[int, str]
+  closes_from: int
   options: dict[str, str] = dataclasses.field(default_factory=dict)
 
   def sides(self, chips: int) -> tuple[int, ...]:
     """Returns the sides of the slice with so many chips."""
     return tuple(int(side) for side in self.slices[chips].split('x'))
+
+  def closes(self, side: int) -> bool:
+    """Whether the chips along such a side of a slice form a ring."""
+    return side % self.closes_from == 0
 
 
 _CUBES = {
@@ -47,6 +53,8 @@ _CUBES = {
 }
 _SQUARES = {4: '2x2', 8: '2x4', 16: '4x4', 32: '4x8', 64: '8x8', 128: '8x16', 256: '16x16'}
 
+# Rings: Austin et al., "How to Scale Your Model" (2025): by optical switches between cubes of 4 x 4 x 4, and on v5e and
+# v6e along a whole side of their pod.
 # Published link rates of v5e, v5p and v6e are sums over all links and both directions: 400, 1200 and 800 GB/s.
 CHIPS = {
   'v4': Chip(
@@ -58,6 +66,7 @@ CHIPS = {
     link=50.0,
     links=6,
     slices=_CUBES,
+    closes_from=4,
     # Both cores of a chip as one device, as on Cloud TPU.
     options={'chip_config_name': 'megacore'},
   ),
@@ -70,6 +79,7 @@ CHIPS = {
     link=50.0,
     links=4,
     slices=_SQUARES,
+    closes_from=16,
   ),
   'v5p': Chip(
     name='TPU v5p',
@@ -80,6 +90,7 @@ CHIPS = {
     link=100.0,
     links=6,
     slices=_CUBES,
+    closes_from=4,
   ),
   'v6e': Chip(
     name='TPU v6e',
@@ -90,16 +101,16 @@ CHIPS = {
     link=100.0,
     links=4,
     slices=_SQUARES,
+    closes_from=16,
   ),
 }
 
 
 def ring_bandwidth(chip: Chip, chips: int) -> float:
-  """Returns the GB/s at which a chip sends in a collective over a whole slice: its links along axes above 1.
-
-  An axis of 2 has one link between its chips; a longer one is counted with both neighbours.
+  """Returns the GB/s at which a chip sends in a collective over a whole slice: two links along an axis that closes to a
+  ring, one along a line, whose end has no other.
   """
-  links = sum(min(side - 1, 2) for side in chip.sides(chips))
+  links = sum((2 if chip.closes(side) else 1) for side in chip.sides(chips) if side > 1)
   return chip.link * links
 
 

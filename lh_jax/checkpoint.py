@@ -28,6 +28,8 @@ FORMAT = 1
 DAMAGED = 'damaged-'
 # Size and CRC-32 of each file of a checkpoint: orbax's files have checksums of their own for all but the arrays' values.
 CHECKSUMS = 'checksums.json'
+# Fields of an identity that earlier versions did not write.
+_ADDED = ('SHA-256 of the VAE',)
 _ITEMS = ('state', 'identity')
 _CHUNK = 2**20
 # Errors of the operating system that a checkpoint with files gone can raise.
@@ -78,6 +80,8 @@ class Checkpointer:
     options = ocp.CheckpointManagerOptions(
       max_to_keep=keep,
       create=True,
+      # What a process that was killed has left behind.
+      cleanup_tmp_directories=True,
       enable_async_checkpointing=True,
       # Before the commit, on process 0: a checkpoint has its checksums or is none.
       async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
@@ -157,7 +161,8 @@ class Checkpointer:
 
   def _write_checksums(self) -> None:
     """Writes the checksums of the save that is about to be committed, in orbax's thread."""
-    (folder,) = [path for path in self._directory.iterdir() if path.name.split('.')[0] == str(self._saving)]
+    folders = [path for path in self._directory.iterdir() if path.name.split('.')[0] == str(self._saving)]
+    folder = max(folders, key=lambda path: path.stat().st_mtime_ns)
     (folder / CHECKSUMS).write_text(json.dumps(_checksums(folder)), encoding='utf-8')
 
   def _damage(self, step: int) -> tuple[str | None, bool]:
@@ -238,6 +243,7 @@ class Checkpointer:
         f'{self._directory} holds checkpoints of format {found_format}, this version of lh_jax reads format {FORMAT}: '
         'go on with the version that wrote them, or start stage 2 from its export (train.init_from).'
       )
+    found = {name: self._identity[name] for name in _ADDED if name in self._identity} | found
     differences = list(_differences(found, self._identity))
     if differences:
       raise ValueError(

@@ -158,6 +158,7 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]]:
     log.info('%s is %s.', name, reason)
   # A damaged image must not be found after hours; each process looks at all.
   hosts.together(lambda: [source.check_readable() for source in sets.values()])
+  hosts.agree('the weights', {'SHA-256': results.file_hash(exports.find(workdir) / 'params.safetensors')})
   restorer = inference.Restorer.from_pretrained(workdir, dtype=config.train.dtype, devices=settings.devices)
   groups = len({(unit.set, task) for unit in units for task in unit.tasks})
   worst = -(-settings.report_images // groups)  # of each

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 import importlib.util
+import json
 import logging
 import os
 import pathlib
 from typing import Any, TypeVar
 
 import jax
+from ml_collections import ConfigDict
 
+import lh_jax
 from lh_jax import parallel
 
 log = logging.getLogger(__name__)
@@ -70,14 +73,16 @@ def start(*, start: str, coordinator: str, count: int | None, index: int | None,
 
   Raises:
     ValueError: a setting is out of its range or missing.
-    RuntimeError: the others did not come in time.
+
+  Where the others do not come in time, jax.distributed ends the process with messages of its own.
   """
   if start not in STARTS:
     raise ValueError(f'hosts.start must be one of {", ".join(STARTS)}, got {start!r}.')
   if timeout_seconds < 1:
     raise ValueError(f'hosts.timeout_seconds must be at least 1, got {timeout_seconds}.')
   found = detect(os.environ)
-  if start == 'off' or (start == 'auto' and found is None and not coordinator):
+  asked = coordinator or count is not None or index is not None
+  if start == 'off' or (start == 'auto' and found is None and not asked):
     return
   given = {'coordinator_address': coordinator or None, 'num_processes': count, 'process_id': index}
   if found == 'environment':
@@ -85,6 +90,8 @@ def start(*, start: str, coordinator: str, count: int | None, index: int | None,
     if missing:
       raise ValueError(f'{_VARIABLES[0]} is set, and {", ".join(missing)} is not: set all of {", ".join(_VARIABLES)}.')
     address, *numbers = (os.environ[name] for name in _VARIABLES)
+    if not all(number.isdecimal() for number in numbers):
+      raise ValueError(f'{" and ".join(_VARIABLES[1:])} must be numbers, got {" and ".join(map(repr, numbers))}.')
     values = zip(given, (address, *map(int, numbers)))
     given = {name: value if given[name] is None else given[name] for name, value in values}
   elif found is None and None in given.values():
@@ -93,7 +100,8 @@ def start(*, start: str, coordinator: str, count: int | None, index: int | None,
       'JAX_PROCESS_ID): set hosts.coordinator=HOST:PORT, hosts.count and hosts.index, or hosts.start=off.'
     )
   log.info(
-    'Starting jax.distributed (%s), coordinator %s; waiting for the other processes for up to %d s.',
+    'Starting jax.distributed (%s), coordinator %s; waiting for the other processes for up to %d s '
+    '(hosts.timeout_seconds); where they do not come, the runtime ends this process.',
     found or 'hosts',
     given['coordinator_address'] or 'as detected',
     timeout_seconds,
@@ -117,6 +125,7 @@ def together(fn: Callable[[], Result]) -> Result:
 
   Raises:
     ValueError: the mistakes of all processes.
+    parallel.OtherProcessError: another process failed where `fn` exchanges something.
     Exception: what `fn` raised, where there is one process.
   """
   if jax.process_count() == 1:
@@ -126,7 +135,7 @@ def together(fn: Callable[[], Result]) -> Result:
     result = fn()
   except (ValueError, OSError) as error:
     failure = str(error)
-  failures = parallel.gather(failure)
+  failures = parallel.gather_failures(failure)
   if any(failures):
     # What all processes meet, such as a missing file on shared storage, is told once.
     told = {text: [process for process, other in enumerate(failures) if other == text] for text in failures if text}
@@ -134,6 +143,19 @@ def together(fn: Callable[[], Result]) -> Result:
     lines = [text if everywhere else f'process {", ".join(map(str, where))}: {text}' for text, where in told.items()]
     raise ValueError('; '.join(lines))
   return result
+
+
+def agree_on_run(config: ConfigDict, workdir: str) -> None:
+  """Checks that all processes were started with the same configuration, but for what tells them apart, and versions.
+
+  Raises:
+    HostsDisagreeError: they were not; on every process.
+  """
+  values = {'workdir': workdir, 'lh_jax': lh_jax.__version__, 'jax': jax.__version__}
+  for name, value in json.loads(config.to_json_best_effort()).items():
+    if name != 'hosts':
+      values |= {f'{name}.{key}': inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
+  agree('the configuration', values)
 
 
 def agree(what: str, values: Mapping[str, Any]) -> None:

@@ -77,6 +77,8 @@ class Loop:
     )
     metrics: dict[str, float] = {}
     first = self.start + 1
+    # Process 0 alone writes images, but all compute them.
+    shows_images = parallel.gather(logs.shows_images)[0]
     with preemption.Notice() as notice, profile_lib.Profiler(self.profile, first=first, last=total) as profiler:
       for done in range(first, total + 1):
         with profiler.step(done, self.stage.name):
@@ -85,6 +87,7 @@ class Loop:
           with jax.transfer_guard_host_to_device('disallow'):
             batch = self.prepare(raw, state.step)
             state, step_metrics = self.steps[self.stage.phase(done - 1)](state, frozen, batch)
+        profiler.ended(done, state)
         meter.add(step_metrics)
         last, stopping = done == total, notice.came()
         save = last or stopping or done % settings.checkpoint_steps == 0
@@ -92,13 +95,12 @@ class Loop:
         if save or done % settings.log_steps == 0:
           metrics = meter.read(done, wait_seconds=batches.wait_seconds)
           logs.scalars(done, metrics)
-        if logs.shows_images and (done % settings.image_steps == 0 or last):
-          logs.images(
-            done, {f'{self.stage.name}/{k}': v for k, v in jax.device_get(self.preview(state, frozen, batch)).items()}
-          )
+        if shows_images and (done % settings.image_steps == 0 or last):
+          images = jax.device_get(self.preview(state, frozen, batch))
+          logs.images(done, {f'{self.stage.name}/{name}': image for name, image in images.items()})
         if save:
           checkpoints.save(done, state)
-        if stopping and not last:
+        if stopping:
           checkpoints.wait()
           raise preemption.Preempted(
             f'SIGTERM: {self.stage.name} stopped after step {done} of {total}, which is saved; the same command goes on '

@@ -27,6 +27,14 @@ from lh_jax.data import pipeline
 
 log = logging.getLogger('lh_jax')
 
+FAILURES = (
+  ValueError,
+  OSError,
+  logs.TrainingDivergedError,
+  parallel.OtherProcessError,
+  pipeline.DataStalledError,
+)
+
 CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'Configuration file, with an optional argument after a colon.', lock_config=True
 )
@@ -46,10 +54,12 @@ def main(argv: list[str]) -> None:
   try:
     hosts.start(**config.hosts)
     log.info('JAX %s on %d %s device(s).', jax.__version__, jax.device_count(), jax.default_backend())
+    hosts.agree_on_run(config, WORKDIR.value)
     if MODE.value == 'train':
       if config.evaluate.after_training:
-        evaluate.open_sets(config)  # Its mistakes must not wait until training has ended.
+        hosts.together(lambda: evaluate.open_sets(config))  # Its mistakes must not wait until training has ended.
       train.train(config, workdir)
+    preemption.end_at_once()
     if MODE.value == 'evaluate' or (MODE.value == 'train' and config.evaluate.after_training):
       evaluate.evaluate(config, workdir)
     if MODE.value == 'restore':
@@ -57,7 +67,7 @@ def main(argv: list[str]) -> None:
   except preemption.Preempted as notice:
     log.warning('%s', notice)
     sys.exit(preemption.EXIT_CODE)
-  except (ValueError, OSError, logs.TrainingDivergedError, pipeline.DataStalledError) as error:
+  except FAILURES as error:
     log.debug('Traceback:', exc_info=True)
     print(f'lh_jax: {error}', file=sys.stderr, flush=True)
     if jax.process_count() > 1 or isinstance(error, pipeline.DataStalledError):

@@ -25,6 +25,8 @@ STAGE1_PARTS = ('vae', 'latent')
 PARTS = (*STAGE1_PARTS, 'restorer', 'restorer_stats', 'encoder_lora', 'decoder_lora')
 # The sections of a config that fix a model's architecture.
 SECTIONS = ('vae', 'restorer', 'lora')
+# Restorers halve the latent twice.
+RESTORER_FACTOR = 4
 
 
 @dataclasses.dataclass(frozen=True)

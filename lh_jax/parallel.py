@@ -223,12 +223,35 @@ def wait_for_all() -> None:
     client.wait_at_barrier(f'lh_jax/{next(_barriers)}', timeout_in_ms=_FOREVER_MS)
 
 
+class OtherProcessError(RuntimeError):
+  """Another process has failed where this one waited for something of it."""
+
+
 def gather(value: Any) -> list[Any]:
   """Returns what every process has given, in the order of the processes, to all of them; it waits for all.
 
   Args:
     value: anything that can be pickled.
+
+  Raises:
+    OtherProcessError: another process has failed, and told so through `gather_failures`.
   """
+  found = _exchange((value, None))
+  failures = [f'process {process}: {failure}' for process, (_, failure) in enumerate(found) if failure is not None]
+  if failures:
+    raise OtherProcessError('; '.join(failures))
+  return [value for value, _ in found]
+
+
+def gather_failures(failure: str | None) -> list[str | None]:
+  """Returns what has failed on every process, None where nothing has; it waits for all.
+
+  A process that fails may come here while others are at a `gather` of what it left: it ends those.
+  """
+  return [failure for _, failure in _exchange((None, failure))]
+
+
+def _exchange(value: Any) -> list[Any]:
   if jax.process_count() == 1:
     return [value]
   wait_for_all()

@@ -1,6 +1,7 @@
 """A trace of a few training steps, for xprof (`pip install xprof`, `xprof WORKDIR/profile`).
 
-Steps after the first are traced, when programs and caches are warm; process 0 writes.
+Of every stage that is trained, steps after the first are traced, when programs and caches are warm; of stage 2 begun
+anew these are steps of the restorer, of one resumed in its LoRA phases steps of those. Process 0 writes.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ TRACED = 5
 
 
 class Profiler:
-  """Use as a context manager around the steps of a run, and call `step` around each."""
+  """Use as a context manager around the steps of a run, `step` around each, and call `ended` after each."""
 
   def __init__(self, folder: pathlib.Path | None, *, first: int, last: int):
     """Chooses the steps.
@@ -45,18 +46,19 @@ class Profiler:
       self._stop()
 
   def step(self, number: int, name: str) -> Any:
-    """Returns the context manager that marks one step in the trace, begun or ended here where its turn has come."""
-    if self._folder is not None:
-      if self._tracing and number > self._end:
-        self._stop()
-      if number == self._begin:
-        jax.profiler.start_trace(str(self._written.enter_context(storage.staged(self._folder))))
-        self._tracing = True
+    """Returns the context manager that marks one step in the trace, which begins here where its turn has come."""
+    if self._folder is not None and number == self._begin:
+      jax.profiler.start_trace(str(self._written.enter_context(storage.staged(self._folder))))
+      self._tracing = True
     return jax.profiler.StepTraceAnnotation(name, step_num=number)
 
+  def ended(self, number: int, outputs: Any) -> None:
+    """Ends the trace after its last step, whose outputs it waits for: a step is dispatched long before it is computed."""
+    if self._tracing and number == self._end:
+      jax.block_until_ready(outputs)
+      self._stop()
+
   def _stop(self) -> None:
-    # What has been dispatched belongs to the steps that are traced.
-    jax.effects_barrier()
     jax.profiler.stop_trace()
     self._tracing = False
     self._written.close()

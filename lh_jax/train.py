@@ -10,7 +10,6 @@ A work directory holds config.json, checkpoints/<stage>/, metrics.jsonl, TensorB
 
 from __future__ import annotations
 
-import json
 import logging
 import pathlib
 from typing import Any, Callable
@@ -19,7 +18,6 @@ import zlib
 import jax
 from ml_collections import ConfigDict
 
-import lh_jax
 from lh_jax import checkpoint
 from lh_jax import exports
 from lh_jax import hosts
@@ -43,8 +41,6 @@ log = logging.getLogger(__name__)
 
 # Up to so many images are all decoded before training, which finds a damaged one; of more, only the headers are read.
 SMALL_DATA_SET = 64
-# Restorers halve the latent twice.
-RESTORER_FACTOR = 4
 
 
 def train(config: ConfigDict, workdir: pathlib.Path) -> tuple[TrainState | None, dict[str, float]]:
@@ -63,26 +59,14 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> tuple[TrainState | None,
     logs.TrainingDivergedError: a metric became non-finite.
     pipeline.DataStalledError: no batch came for data.timeout_seconds.
     preemption.Preempted: SIGTERM came; the state has been saved.
-    hosts.HostsDisagreeError: the processes' configurations, versions, data sets or checkpoints differ.
+    hosts.HostsDisagreeError: the processes' data sets or checkpoints differ.
   """
-  hosts.agree(
-    'the configuration', _flat(config) | {'workdir': str(workdir), 'lh_jax': lh_jax.__version__, 'jax': jax.__version__}
-  )
   run = hosts.together(lambda: Run(config, workdir))
   state, metrics = None, {}
   with logs_lib.Logs(workdir, tensorboard=config.train.tensorboard) as logs:
     for stage in run.unfinished:
       state, metrics = run.train_stage(stage, logs)
   return state, metrics
-
-
-def _flat(config: ConfigDict) -> dict[str, Any]:
-  """Every field of a configuration by its full name, but for what tells the processes apart."""
-  found = {}
-  for name, value in json.loads(config.to_json_best_effort()).items():
-    if name != 'hosts':
-      found |= {f'{name}.{key}': inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
-  return found
 
 
 def check_settings(config: ConfigDict) -> None:
@@ -119,7 +103,7 @@ class Run:
     check_settings(config)
     stages = [stages_build.build(name, config, self.networks) for name in config.train.stages]
     for stage in stages:
-      rows = self.networks.vae.preset.factor * RESTORER_FACTOR
+      rows = self.networks.vae.preset.factor * networks_lib.RESTORER_FACTOR
       parallel.check_batch(stage.batch_size, stage.crop_size, self.mesh, rows=rows)
     self.unfinished = [stage for stage in stages if not self._finished(stage)]
     if not self.unfinished:
@@ -244,6 +228,7 @@ class Run:
       schedule = ('restorer_steps', 'lora_phases', 'alternate_steps')
       identity |= {f'stage2.{name}': self.config.stage2[name] for name in schedule}
       identity |= {'discriminator': self.config.discriminator.to_dict()}
+      identity |= {'SHA-256 of the VAE': weight_files.digest(self._stage1_parts())}
     return checkpoint.Checkpointer(
       self.workdir / 'checkpoints' / stage.name, identity=identity, keep=self.config.train.keep_checkpoints
     )

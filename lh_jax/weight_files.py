@@ -9,6 +9,7 @@ fetched by the user, converted once by `python -m lh_jax.convert`, and read here
 from __future__ import annotations
 
 from collections.abc import Mapping
+import hashlib
 import os
 import pathlib
 from typing import Any
@@ -142,6 +143,20 @@ def unflatten(flat: Mapping[str, Any]) -> Tree:
       raise ValueError(f'{name!r} is a tensor and the parent of other tensors.')
     node[last] = leaf
   return tree
+
+
+def digest(tree: Mapping[str, Any]) -> str:
+  """Returns the SHA-256 of a tree of arrays, names, shapes and dtypes included.
+
+  Args:
+    tree: nested dicts of arrays.
+  """
+  found = hashlib.sha256()
+  for name, leaf in sorted(flatten(tree).items()):
+    array = np.asarray(leaf, order='C')
+    found.update(f'{name} {array.dtype} {array.shape}\n'.encode())
+    found.update(array.tobytes())
+  return found.hexdigest()
 
 
 def default_path(name: str) -> pathlib.Path:

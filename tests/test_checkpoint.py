@@ -222,6 +222,14 @@ def test_no_start_from_scratch_where_all_are_damaged(tmp_path):
         checkpoints.latest_step()
 
 
+def test_what_a_killed_save_leaves_is_removed(tmp_path):
+  two_checkpoints(tmp_path)
+  (tmp_path / '7.orbax-checkpoint-tmp').mkdir()
+  with checkpoint.Checkpointer(tmp_path, identity={'a': 1}, keep=2) as checkpoints:
+    assert checkpoints.latest_step() == 2
+  assert sorted(path.name for path in tmp_path.iterdir()) == ['1', '2']
+
+
 def test_half_a_save_is_none(tmp_path):
   """As a lost machine leaves it: orbax renames the folder of a save when it is complete."""
   two_checkpoints(tmp_path)

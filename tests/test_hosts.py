@@ -84,6 +84,12 @@ def test_what_is_given_goes_before_what_is_detected(monkeypatch, caplog):
     ({'timeout_seconds': 0}, {}, 'hosts.timeout_seconds must be at least 1, got 0'),
     ({'start': 'on'}, {}, 'No cluster was detected .* set hosts.coordinator=HOST:PORT, hosts.count and hosts.index'),
     ({'coordinator': 'a:1'}, {}, 'No cluster was detected'),
+    ({'count': 2, 'index': 1}, {}, 'No cluster was detected'),
+    (
+      {},
+      {'JAX_COORDINATOR_ADDRESS': 'a:1', 'JAX_NUM_PROCESSES': 'two', 'JAX_PROCESS_ID': '0'},
+      "JAX_NUM_PROCESSES and JAX_PROCESS_ID must be numbers, got 'two' and '0'",
+    ),
     ({}, {'JAX_COORDINATOR_ADDRESS': 'a:1'}, 'JAX_NUM_PROCESSES, JAX_PROCESS_ID is not: set all of'),
   ],
 )
@@ -104,6 +110,19 @@ def test_one_process_is_left_alone():
   hosts.agree('anything', {'a': 1})
 
 
+def test_configurations_are_compared_but_for_what_tells_processes_apart(monkeypatch, tiny_config):
+  other = tiny_config.copy_and_resolve_references()
+  with other.unlocked():
+    other.hosts.index, other.evaluate.alpha = 3, 0.25
+  compared = []
+  monkeypatch.setattr(parallel, 'gather', lambda value: compared.append(value) or [compared[0], value])
+  hosts.agree_on_run(tiny_config, 'runs/a')
+  with pytest.raises(
+    hosts.HostsDisagreeError, match='on the configuration: evaluate.alpha is 0.5 on process 0 and 0.25 on 1.$'
+  ):
+    hosts.agree_on_run(other, 'runs/a')
+
+
 def test_what_all_meet_is_told_once(monkeypatch):
   def fails():
     raise OSError('no disk')
@@ -114,7 +133,7 @@ def test_what_all_meet_is_told_once(monkeypatch):
     (['no disk', None, 'no disk'], '^process 0, 2: no disk$'),
     (['no disk', 'other', 'no disk'], '^process 0, 2: no disk; process 1: other$'),
   ):
-    monkeypatch.setattr(parallel, 'gather', lambda value, failures=failures: failures)
+    monkeypatch.setattr(parallel, 'gather_failures', lambda value, failures=failures: failures)
     with pytest.raises(ValueError, match=message):
       hosts.together(fails)
 
@@ -139,6 +158,15 @@ try:
   say(hosts.together(fails))
 except ValueError as error:
   say(error)
+from lh_jax import parallel
+def fails_in_the_middle():
+  if jax.process_index() == 1:
+    raise OSError('disk full')
+  return parallel.gather('what process 1 never asks for')
+try:
+  hosts.together(fails_in_the_middle)
+except (ValueError, parallel.OtherProcessError) as error:
+  say(error)
 try:
   hosts.agree('the seed', {'seed': jax.process_index()})
 except hosts.HostsDisagreeError as error:
@@ -149,7 +177,11 @@ except hosts.HostsDisagreeError as error:
 def test_two_processes():
   """Both end alike, and say who they are."""
   (first, told), (second, _) = processes.run(PROCESS)
-  assert first == ['process 1: no disk here', 'The processes disagree on the seed: seed is 0 on process 0 and 1 on 1.']
+  assert first == [
+    'process 1: no disk here',
+    'process 1: disk full',
+    'The processes disagree on the seed: seed is 0 on process 0 and 1 on 1.',
+  ]
   assert second == first
   assert 'Starting jax.distributed (environment)' in told and 'Process 0 of 2.' in told
 

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import jax
@@ -13,6 +15,8 @@ from lh_jax import main
 from lh_jax import preemption
 from lh_jax import train
 
+from tests import processes
+
 
 def test_a_notice_is_noted_and_the_handler_put_back():
   before = signal.getsignal(signal.SIGTERM)
@@ -21,6 +25,20 @@ def test_a_notice_is_noted_and_the_handler_put_back():
     os.kill(os.getpid(), signal.SIGTERM)
     assert notice.came()
   assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_sigterm_ends_a_process_that_has_nothing_to_save():
+  """jax.distributed takes it over, and only a training's loop asks it."""
+  code = (
+    'import os, signal, time\n'
+    'from lh_jax import hosts, preemption\n'
+    f"hosts.start(start='on', coordinator='127.0.0.1:{processes.free_port()}', count=1, index=0, timeout_seconds=60)\n"
+    'preemption.end_at_once()\n'
+    'os.kill(os.getpid(), signal.SIGTERM)\n'
+    'time.sleep(60)\n'
+  )
+  ended = subprocess.run([sys.executable, '-c', code], check=False, timeout=processes.TIMEOUT)
+  assert ended.returncode == -signal.SIGTERM
 
 
 def test_threads_leave_signals_alone():
@@ -39,12 +57,15 @@ def test_threads_leave_signals_alone():
 def test_a_stopped_run_goes_on_as_if_nothing_had_been(tmp_path, tiny_config, monkeypatch):
   """Stopped between two checkpoints of either stage."""
   train.train(tiny_config, tmp_path / 'whole')
-  came = iter([False, False, True, False, False, False, False, True])
+  came = iter([False, False, True] + [True] + [False, False, False, True])
   with monkeypatch.context() as patch:
     patch.setattr(preemption.Notice, 'came', lambda notice: next(came))
     with pytest.raises(preemption.Preempted, match='SIGTERM: stage1 stopped after step 3 of 4, which is saved'):
       train.train(tiny_config, tmp_path / 'stopped')
     assert sorted(path.name for path in (tmp_path / 'stopped' / 'checkpoints' / 'stage1').iterdir()) == ['2', '3']
+    # A stage that has only to be exported does not hide the notice.
+    with pytest.raises(preemption.Preempted, match='SIGTERM: stage1 stopped after step 4 of 4'):
+      train.train(tiny_config, tmp_path / 'stopped')
     with pytest.raises(preemption.Preempted, match='SIGTERM: stage2 stopped after step 4 of 6'):
       train.train(tiny_config, tmp_path / 'stopped')
   train.train(tiny_config, tmp_path / 'stopped')

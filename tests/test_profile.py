@@ -20,6 +20,7 @@ def test_the_steps_that_are_traced(first, last, expected, tmp_path, monkeypatch)
     for number in range(first, last + 1):
       with profiler.step(number, 'stage'):
         traced += [number] if tracing else []
+      profiler.ended(number, None)
   assert (traced[0], traced[-1]) == expected and len(traced) == expected[1] - expected[0] + 1 and not tracing
 
 
@@ -31,11 +32,18 @@ def test_nothing_is_traced_unasked(monkeypatch):
         pass
 
 
-def test_a_trace(tmp_path):
+@jax.jit
+def slow(x):
+  return jax.lax.fori_loop(0, 20_000, lambda _, y: y @ x / 64, x)
+
+
+def test_a_trace_waits_for_what_it_traces(tmp_path):
   with profile.Profiler(tmp_path / 'profile', first=1, last=2) as profiler:
     for number in (1, 2):
       with profiler.step(number, 'stage'):
-        jax.block_until_ready(jnp.ones(3) * number)
+        outputs = slow(jnp.ones((64, 64)) * number)
+      profiler.ended(number, outputs)
+      assert outputs.is_ready() == (number == 2) or number == 1
   assert list((tmp_path / 'profile').rglob('*.xplane.pb'))
 
 

@@ -49,6 +49,14 @@ def test_stage2_left_the_vae_of_stage1_alone(run, tmp_path, tiny_config):
   before, after = exports.load(workdir).params, exports.load(tmp_path).params
   for part in ('vae', 'latent'):
     jax.tree.map(np.testing.assert_array_equal, after[part], before[part])
+  # It goes on with no other VAE.
+  shutil.rmtree(tmp_path / 'export')
+  other = exports.load(workdir)
+  other.params['latent']['mean'] = other.params['latent']['mean'] + 1
+  exports.save(tmp_path / 'other' / 'export', other)
+  tiny_config.train.init_from = str(tmp_path / 'other')
+  with pytest.raises(ValueError, match='another configuration: SHA-256 of the VAE is '):
+    train.train(tiny_config, tmp_path)
 
 
 def test_finished_run_does_nothing(run, tiny_config):

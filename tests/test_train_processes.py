@@ -30,6 +30,7 @@ config.mesh.update(mesh)
 if len(sys.argv) > 3:
   exec(sys.argv[3])
 try:
+  hosts.agree_on_run(config, sys.argv[1])
   train.train(config, workdir)
 except preemption.Preempted as notice:
   say(notice)
@@ -67,7 +68,10 @@ def difference(one, other):
 
 def test_both_stages_end_with_the_parameters_of_one_process(one, tmp_path):
   """On data, fsdp and space axes of two; over the data axis alone, see the next test."""
-  written = processes.run(TRAIN, tmp_path, {'fsdp': 2, 'space': 2})
+  # Pictures are computed by both and written by one.
+  pictures = 'config.train.update({"tensorboard": True, "image_steps": 2})'
+  written = processes.run(TRAIN, tmp_path, {'fsdp': 2, 'space': 2}, pictures)
+  assert list(tmp_path.glob('events.out.tfevents.*'))
   assert 'stage2 6/6' in written[0][1] and 'stage2' not in written[1][1], 'process 0 speaks for all'
   assert difference(one, tmp_path) < TOLERANCE
   lines = (tmp_path / 'metrics.jsonl').read_text().splitlines()

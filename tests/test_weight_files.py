@@ -217,3 +217,10 @@ def test_foundation_weights_that_do_not_fit(tmp_path):
   weight_files.save(tmp_path / 'x', {'a': np.ones(2, np.float32)}, {'name': 'vgg16'})
   with pytest.raises(ValueError, match=r'(?s)2 tensors do not match.*missing: b.*extra: a'):
     weight_files.load_foundation('vgg16', tmp_path / 'x', {'b': jax.ShapeDtypeStruct((1,), jnp.float32)})
+
+
+def test_digest_tells_trees_apart():
+  digest = weight_files.digest(tree())
+  assert digest == weight_files.digest(dict(reversed(tree().items())))
+  for path, change in (('half', lambda x: -x), ('step', np.float32), ('stem', lambda x: {**x, 'bias': x['bias'][:2]})):
+    assert weight_files.digest(tree() | {path: change(tree()[path])}) != digest, path

@@ -20,6 +20,8 @@ import time
 
 from lh_jax.launch import plans
 
+# What JAX tells processes apart by: address and port of the first, how many, which.
+_OF_PROCESSES = ('JAX_COORDINATOR_ADDRESS', 'JAX_NUM_PROCESSES', 'JAX_PROCESS_ID')
 DEVICE_COUNT = '--xla_force_host_platform_device_count='
 
 
@@ -67,20 +69,25 @@ def processes(options: argparse.Namespace, command: list[str]) -> list[Process]:
     command: what every process runs.
 
   Raises:
-    ValueError: there are fewer GPUs than asked for.
+    ValueError: there are fewer GPUs than asked for, or a variable is set that the processes are told apart by.
   """
   count, devices = options.processes, options.devices_per_process
   if count > 1 and devices is None:
     devices = 1
   gpu = options.platform == 'gpu' or (options.platform == 'auto' and any(Path('/dev').glob('nvidia[0-9]*')))
   port = options.port or (free_port() if count > 1 else None)
+  clash = sorted({name for name, _ in options.env} & set(_OF_PROCESSES))
+  if count > 1 and clash:
+    raise ValueError(f'--env cannot set {", ".join(clash)}, which differ between the processes of --processes={count}')
   result = []
   for index in range(count):
     environment = dict(options.env)
     if count > 1 or options.platform != 'auto' or devices:
-      environment['JAX_PLATFORMS'] = 'cuda,cpu' if gpu else 'cpu'
+      environment.setdefault('JAX_PLATFORMS', 'cuda,cpu' if gpu else 'cpu')
     if devices and gpu:
-      environment['CUDA_VISIBLE_DEVICES'] = ','.join(_gpus(count * devices)[index * devices : (index + 1) * devices])
+      visible = environment.get('CUDA_VISIBLE_DEVICES', os.environ.get('CUDA_VISIBLE_DEVICES'))
+      names = _gpus(count * devices, visible)[index * devices : (index + 1) * devices]
+      environment['CUDA_VISIBLE_DEVICES'] = ','.join(names)
     elif devices:
       flags = environment.get('XLA_FLAGS', os.environ.get('XLA_FLAGS', '')).split()
       kept = [flag for flag in flags if not flag.startswith(DEVICE_COUNT)]
@@ -88,16 +95,13 @@ def processes(options: argparse.Namespace, command: list[str]) -> list[Process]:
     if count > 1:
       if not gpu:
         environment['JAX_CPU_COLLECTIVES_IMPLEMENTATION'] = 'gloo'
-      environment['JAX_COORDINATOR_ADDRESS'] = f'127.0.0.1:{port}'
-      environment['JAX_NUM_PROCESSES'] = str(count)
-      environment['JAX_PROCESS_ID'] = str(index)
+      environment |= dict(zip(_OF_PROCESSES, (f'127.0.0.1:{port}', str(count), str(index))))
     result.append(Process(command, environment))
   return result
 
 
-def _gpus(count: int) -> list[str]:
-  """Returns the first `count` GPUs that this process may use."""
-  visible = os.environ.get('CUDA_VISIBLE_DEVICES')
+def _gpus(count: int, visible: str | None) -> list[str]:
+  """Returns the first `count` GPUs of those that CUDA_VISIBLE_DEVICES names; None names all."""
   names = [str(index) for index in range(count)] if visible is None else visible.split(',')
   if len(names) < count:
     raise ValueError(f'processes x devices-per-process needs {count} GPUs; CUDA_VISIBLE_DEVICES={visible} has fewer')
@@ -112,7 +116,10 @@ def free_port() -> int:
 
 
 def shell(several: list[Process]) -> str:
-  """Returns what does the same, but for names in front of lines, when it is pasted into a shell."""
+  """Returns what starts the same processes when it is pasted into a shell.
+
+  That neither names their lines nor ends the others where one fails.
+  """
   if len(several) == 1:
     return several[0].shell()
   return '\n'.join([*(f'{process.shell()} &' for process in several), 'wait'])
@@ -126,10 +133,16 @@ def start(several: list[Process], *, grace_seconds: float) -> int:
   Args:
     several: what to start; one alone takes the place of this process.
     grace_seconds: between SIGTERM and SIGKILL for the others, where one has failed.
+
+  Raises:
+    ValueError: there is no such program.
   """
   if len(several) == 1:
     sys.stdout.flush()
-    os.execvpe(several[0].argv[0], several[0].argv, os.environ | several[0].environment)
+    try:
+      os.execvpe(several[0].argv[0], several[0].argv, os.environ | several[0].environment)
+    except FileNotFoundError:
+      raise ValueError(f'there is no program {several[0].argv[0]}') from None
   signals: list[int] = []
   for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     if signal.getsignal(number) is not signal.SIG_IGN:
@@ -150,17 +163,20 @@ def start(several: list[Process], *, grace_seconds: float) -> int:
 
 
 def _popen(process: Process) -> subprocess.Popen:
-  # In a session of its own, so that Ctrl-C reaches it once: from here.
-  return subprocess.Popen(
-    process.argv,
-    env=os.environ | {'PYTHONUNBUFFERED': '1'} | process.environment,
-    stdin=subprocess.DEVNULL,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
-    errors='replace',
-    start_new_session=True,
-  )
+  try:
+    # In a session of its own, so that Ctrl-C reaches it once: from here.
+    return subprocess.Popen(
+      process.argv,
+      env=os.environ | {'PYTHONUNBUFFERED': '1'} | process.environment,
+      stdin=subprocess.DEVNULL,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      text=True,
+      errors='replace',
+      start_new_session=True,
+    )
+  except FileNotFoundError:
+    raise ValueError(f'there is no program {process.argv[0]}') from None
 
 
 def _copy(index: int, child: subprocess.Popen) -> None:

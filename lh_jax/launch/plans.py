@@ -136,6 +136,11 @@ def check_positive(text: str) -> int:
   return int(text)
 
 
+def or_exit(command: str) -> str:
+  """Returns a shell line that runs a command, which may be none, and ends the script where it fails."""
+  return f'{{ {command}; }} || exit' if command else ''
+
+
 def exports(variables: list[tuple[str, str]]) -> str:
   """Returns shell lines that set environment variables."""
   return '\n'.join(f'export {name}={shlex.quote(value)}' for name, value in variables)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 
 from lh_jax.launch import plans
@@ -38,6 +39,25 @@ def add_options(parser: argparse.ArgumentParser) -> None:
   )
 
 
+def seconds(limit: str) -> int | None:
+  """Returns the seconds of a time limit as sbatch reads it, or None where it is none that ends.
+
+  Args:
+    limit: MINUTES, MINUTES:SECONDS, HOURS:MINUTES:SECONDS, or DAYS-HOURS[:MINUTES[:SECONDS]].
+  """
+  match = re.fullmatch(r'(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?', limit)
+  if not match:
+    return None
+  days, *found = match.groups()
+  parts = [int(part) for part in found if part is not None]
+  if days is not None:  # from the hours on
+    units = (3600, 60, 1)
+  else:
+    units = {1: (60,), 2: (60, 1), 3: (3600, 60, 1)}[len(parts)]
+  total = 86400 * int(days or 0) + sum(unit * part for unit, part in zip(units, parts))
+  return total or None  # 0 is no limit
+
+
 def plan(options: argparse.Namespace, command: list[str], origin: str) -> plans.Plan:
   """Plans the launch.
 
@@ -52,6 +72,12 @@ def plan(options: argparse.Namespace, command: list[str], origin: str) -> plans.
   gpus = options.gpus_per_node
   if gpus < 0 or (gpus == 0 and options.process_per == 'gpu'):
     raise ValueError(f'gpus-per-node must be at least 0, and 1 for --process-per=gpu; got {gpus}')
+  limit = seconds(options.time)
+  if limit is not None and limit <= 2 * options.grace_seconds:
+    raise ValueError(
+      f'--time={options.time} leaves no time to train before --grace-seconds={options.grace_seconds}: a job needs more '
+      'than twice that'
+    )
   variables = []
   if gpus and options.process_per == 'node':
     # In SLURM steps, JAX gives a process only the GPU of its local index unless it is told otherwise.
@@ -68,7 +94,7 @@ def plan(options: argparse.Namespace, command: list[str], origin: str) -> plans.
     log=shlex.quote(options.log),
     grace_seconds=options.grace_seconds,
     further='\n'.join(f'#SBATCH {option}' for option in options.sbatch),
-    setup=options.setup,
+    setup=plans.or_exit(options.setup),
     exports=plans.exports([*variables, *options.env]),
     gpu_bind=' --gpu-bind=none' if gpus else '',
     command=shlex.join(command),

@@ -46,7 +46,7 @@ def plan(options: argparse.Namespace, command: list[str], origin: str) -> plans.
     name=options.name,
     module=options.module,
     directory=shlex.quote(options.directory),
-    setup=options.setup,
+    setup=plans.or_exit(options.setup),
     exports=plans.exports(options.env),
     command=shlex.join(command),
   )

@@ -76,7 +76,7 @@ def test_cases():
   default, every = aot_tpu.cases(False), aot_tpu.cases(True)
   assert set(default) <= set(every) and len({case.key for case in every}) == len(every)
   assert {case.chip for case in default} == set(tpu_slices.CHIPS)
-  assert all(not aot_tpu._batch(c) % c.chips for c in every if c.program in aot_tpu.PHASES)
+  assert all(not aot_tpu._batch(c) * c.space % c.chips for c in every if c.program in aot_tpu.PHASES)
   assert aot_tpu._batch(aot_tpu.Case('stage 1', 'v5e', 256)) == 1024
 
 

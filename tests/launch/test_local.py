@@ -50,6 +50,22 @@ def test_every_process_gets_its_own_gpus(capsys, monkeypatch):
   assert 'CUDA_VISIBLE_DEVICES=1 ' in dry_run(capsys, '--processes=2', '--platform=gpu')
 
 
+def test_what_env_sets_is_kept(capsys):
+  gpus = ('--processes=2', '--platform=gpu', '--env=CUDA_VISIBLE_DEVICES=2,3', '--env=JAX_PLATFORMS=cuda')
+  shown = dry_run(capsys, *gpus)
+  assert 'CUDA_VISIBLE_DEVICES=2 ' in shown and 'CUDA_VISIBLE_DEVICES=3 ' in shown
+  assert shown.count('JAX_PLATFORMS=cuda ') == 2
+  assert launch.main(['local', '--processes=2', '--platform=cpu', '--env=JAX_PROCESS_ID=1', '--', *TRAIN]) == 1
+  assert '--env cannot set JAX_PROCESS_ID, which differ' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('processes', ['1', '2'])
+def test_a_program_that_is_not_there(capsys, processes):
+  options = ['--processes', processes, '--platform=cpu', '--python=/no/python']
+  assert launch.main(['local', *options, '--', *TRAIN]) == 1
+  assert 'lh_jax.launch: there is no program /no/python' in capsys.readouterr().err
+
+
 def test_a_free_port_is_free():
   with socket.socket() as listener:
     listener.bind(('127.0.0.1', local.free_port()))

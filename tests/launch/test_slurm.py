@@ -3,6 +3,7 @@ import json
 import pytest
 
 from lh_jax.launch import __main__ as launch
+from lh_jax.launch import slurm
 from tests.launch import programs
 
 TRAIN = ['--config=configs/uhd6.py', '--workdir=/shared/run', '--config.data.path=/my "data"/it\'s']
@@ -21,7 +22,7 @@ GOLDEN = """\
 #SBATCH --partition=a100
 #SBATCH --mem=0
 
-. .venv/bin/activate
+{ . .venv/bin/activate; } || exit
 export JAX_LOCAL_DEVICE_IDS=0,1,2,3
 export A='b c'
 """
@@ -62,6 +63,20 @@ def test_nodes_without_gpus(capsys):
 def test_contradictions(options, capsys):
   assert launch.main(['slurm', *options, '--', *TRAIN]) == 1
   assert 'gpus-per-node must be at least 0' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  'limit, seconds',
+  [('30', 1800), ('2:30', 150), ('1:00:00', 3600), ('1-2', 93600), ('1-2:30', 95400), ('1-0:0:5', 86405), ('0', None)]
+  + [('UNLIMITED', None)],
+)
+def test_time_limits(limit, seconds):
+  assert slurm.seconds(limit) == seconds
+
+
+def test_a_job_that_would_have_no_time_to_train(capsys):
+  assert launch.main(['slurm', '--time=00:05:00', '--', *TRAIN]) == 1
+  assert '--time=00:05:00 leaves no time to train before --grace-seconds=300' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('code, queued', [(0, False), (1, False), (143, True)])

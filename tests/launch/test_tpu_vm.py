@@ -4,6 +4,8 @@ import shlex
 import signal
 import time
 
+import pytest
+
 from lh_jax.launch import __main__ as launch
 from tests.conftest import ROOT
 from tests.launch import programs
@@ -28,8 +30,8 @@ def test_dry_run(capsys):
   script = command[-1].removeprefix('--command=')
   programs.check_shell(script)
   lines = [line.strip() for line in script.splitlines()]
-  first = lines.index('cd lh_jax || { echo 1 >"$run.exit"; return; }')
-  assert lines[first + 1 : first + 3] == ['. .venv/bin/activate', "export A='b c'"]
+  first = lines.index('cd lh_jax || exit')
+  assert lines[first + 1 : first + 3] == ['{ . .venv/bin/activate; } || exit', "export A='b c'"]
   assert shlex.split(lines[first + 3]) == ['python3', '-m', 'lh_jax.main', *TRAIN, '&']
   assert '{{' not in script
   assert '# Stop it, saving a checkpoint: gcloud' in shown
@@ -62,6 +64,12 @@ def test_a_worker_runs_it_and_the_exit_code_comes_back(tmp_path):
 def test_a_worker_without_the_repository_fails(tmp_path):
   code, output = programs.run(tmp_path, *TARGET, *programs.CHILD, '--directory=nowhere', '--', 'show')
   assert code == 1 and 'nowhere' in output
+
+
+@pytest.mark.parametrize('setup', ['. nowhere/activate', 'set -e; false', 'exit 3'])
+def test_a_setup_that_fails_ends_the_launch(tmp_path, setup):
+  code, output = programs.run(tmp_path, *options(tmp_path), f'--setup={setup}', '--', 'show')
+  assert code == (3 if 'exit' in setup else 1) and 'arguments' not in output
 
 
 def wait_for(path):

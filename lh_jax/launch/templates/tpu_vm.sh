@@ -10,13 +10,13 @@ start=$(($(wc -c <"$run.log") + 1))
 
 train() {
   trap "" HUP INT # A closed terminal must not end the training.
-  cd {{directory}} || { echo 1 >"$run.exit"; return; }
+  trap 'echo $? >"$run.exit"' EXIT
+  cd {{directory}} || exit
   {{setup}}
   {{exports}}
   {{command}} &
   echo $! >"$run.pid"
   wait $!
-  echo $? >"$run.exit"
 }
 
 # The number of a process is used again after a while, so its command is looked at too.
