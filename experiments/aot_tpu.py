@@ -2,7 +2,8 @@
 them on a machine without one, not run.
 
   python -m venv tpu && . tpu/bin/activate
-  pip install jax==0.10.2 'libtpu==0.0.42.*' flax==0.12.8 optax==0.2.8 ml-collections numpy safetensors pillow absl-py
+  pip install jax==0.10.2 'libtpu==0.0.42.*' flax==0.12.8 optax==0.2.8 ml-collections numpy safetensors pillow absl-py \
+    imagecodecs tifffile
   PYTHONPATH=. python experiments/aot_tpu.py -o experiments/results/aot_tpu.json [--chips v5e] [--all] [--only TEXT]
 
 An environment of its own: where libtpu is installed, every other import of jax complains. The file of results grows by
