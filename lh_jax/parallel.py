@@ -286,9 +286,12 @@ def map_shards(fn: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
 def compile_step(step: Callable[..., Any], state: Any, frozen: Any, batch: Any) -> tuple[Callable[..., Any], float]:
   """Compiles `step(state, frozen, batch) -> (state, metrics)` ahead of time, donating the state.
 
+  Sharded parameters are gathered before the step uses them, once: left to itself, the partitioner would split every
+  convolution as its kernel is and send activations around. What is updated stays sharded.
+
   Args:
     step: pure step function.
-    state: abstract state, each leaf with its sharding; the new state leaves with the same.
+    state: abstract TrainState, each leaf with its sharding; the new state leaves with the same.
     frozen: abstract frozen tree, likewise.
     batch: abstract batch, likewise.
 
@@ -297,8 +300,13 @@ def compile_step(step: Callable[..., Any], state: Any, frozen: Any, batch: Any) 
   """
   shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
   mesh = jax.tree.leaves(shardings)[0].mesh
+
+  def gathered(state: Any, frozen: Any, batch: Any) -> Any:
+    params = jax.lax.with_sharding_constraint(state.params, replicated(mesh))
+    return step(state.replace(params=params), frozen, batch)
+
   started = time.perf_counter()
-  jitted = jax.jit(step, donate_argnums=0, out_shardings=(shardings, replicated(mesh)))
+  jitted = jax.jit(gathered, donate_argnums=0, out_shardings=(shardings, replicated(mesh)))
   compiled = jitted.lower(state, frozen, batch).compile()
   return compiled, time.perf_counter() - started
 

@@ -51,6 +51,13 @@ def test_data_parallel_steps_only_sum(tiny_config, stage, phase):
   assert set(found) == {'all-reduce'}, found
 
 
+@pytest.mark.parametrize('stage, phase', CASES)
+def test_sharded_parameters_are_gathered_and_gradients_summed(tiny_config, stage, phase):
+  """No activation is sent, and nothing is laid out anew."""
+  found = collectives(compiled_step(tiny_config, stage, phase, parallel.make_mesh(fsdp=8)))
+  assert 'all-gather' in found and set(found) <= {'all-reduce', 'all-gather', 'reduce-scatter'}, found
+
+
 def test_degrading_sends_nothing():
   mesh = parallel.make_mesh()
   degrade = prepare.make(tasks=('low_light', 'blur', 'noise25'), severity=(0.2, 1.0), seed=0, stream='test', mesh=mesh)
