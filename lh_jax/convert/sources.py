@@ -10,11 +10,15 @@ import dataclasses
 import pathlib
 
 from lh_jax import weight_files
+from lh_jax.convert import clip
 from lh_jax.convert import dinov2
 from lh_jax.convert import inception
 from lh_jax.convert import layouts as layouts_lib
 from lh_jax.convert import lpips
+from lh_jax.convert import mae
 from lh_jax.convert import pickle_reader
+from lh_jax.convert import sam
+from lh_jax.convert import siglip
 from lh_jax.convert import tensor_files
 from lh_jax.convert import vgg16
 from lh_jax.models import foundation
@@ -61,6 +65,10 @@ def _net(name: str) -> str:
 
 FAMILIES: dict[str, Family] = {
   'dinov2': Family(_foundation, by_layouts(dinov2.LAYOUTS)),
+  'mae': Family(_foundation, by_layouts(mae.LAYOUTS)),
+  'clip': Family(_foundation, by_layouts(clip.LAYOUTS)),
+  'siglip': Family(_foundation, by_layouts(siglip.LAYOUTS)),
+  'sam': Family(_foundation, by_layouts(sam.LAYOUTS)),
   'vgg16': Family(
     _foundation,
     lambda name, source, like: vgg16.convert(pickle_reader.read_numpy_pickle(source), like),
