@@ -63,12 +63,17 @@ def _net(name: str) -> str:
   return name.removeprefix('lpips_')
 
 
+# The transformers among the foundation models.
+LAYOUTS = {
+  'dinov2': dinov2.LAYOUTS,
+  'mae': mae.LAYOUTS,
+  'clip': clip.LAYOUTS,
+  'siglip': siglip.LAYOUTS,
+  'sam': sam.LAYOUTS,
+}
+
 FAMILIES: dict[str, Family] = {
-  'dinov2': Family(_foundation, by_layouts(dinov2.LAYOUTS)),
-  'mae': Family(_foundation, by_layouts(mae.LAYOUTS)),
-  'clip': Family(_foundation, by_layouts(clip.LAYOUTS)),
-  'siglip': Family(_foundation, by_layouts(siglip.LAYOUTS)),
-  'sam': Family(_foundation, by_layouts(sam.LAYOUTS)),
+  **{family: Family(_foundation, by_layouts(layouts)) for family, layouts in LAYOUTS.items()},
   'vgg16': Family(
     _foundation,
     lambda name, source, like: vgg16.convert(pickle_reader.read_numpy_pickle(source), like),

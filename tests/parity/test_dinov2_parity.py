@@ -110,7 +110,7 @@ def test_transformers_own_positions_differ_from_the_official_ones(vit_s):
   table = vit_s.embeddings.position_embeddings.detach()
   theirs = vit_s.embeddings.interpolate_pos_encoding(torch.zeros(1, 257, 384), 224, 224).detach()[0, 1:].numpy()
   grid = table[0, 1:].reshape(37, 37, 384)
-  ours = vit.resize_positions(jnp.asarray(grid.numpy()), (16, 16), antialias=False).reshape(256, 384)
+  ours = vit.resize_positions(jnp.asarray(grid.numpy()), (16, 16), offset=vit.POSITION_OFFSET).reshape(256, 384)
   official = recipe.resized_positions(grid, (16, 16), registers=False).reshape(256, 384).numpy()
   print('official', relative_error(ours, official), 'transformers', relative_error(ours, theirs))
   assert relative_error(ours, official) < TOLERANCE
@@ -122,7 +122,8 @@ def test_transformers_own_positions_differ_from_the_official_ones(vit_s):
 def test_positions(size, registers):
   table = recipe.position_table()
   expected = recipe.resized_positions(torch.from_numpy(table), size, registers=registers).numpy()
-  found = vit.resize_positions(jnp.asarray(table), size, antialias=registers)
+  rule = {'antialias': True} if registers else {'offset': vit.POSITION_OFFSET}
+  found = vit.resize_positions(jnp.asarray(table), size, **rule)
   np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
