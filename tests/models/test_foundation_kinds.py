@@ -133,12 +133,18 @@ def test_every_transformer_has_its_size_tested():
   assert set(PARAMETERS) == {name for name in foundation.FOUNDATIONS if 'tiny' not in name and name != 'vgg16'}
 
 
-@pytest.mark.parametrize('name', PARAMETERS)
+@pytest.mark.parametrize('name', ['mae_vitb16', 'clip_vitb32', 'clip_vitl14', 'siglip_vitb16', 'sam_vitb16'])
 def test_one_token_per_16_pixels_whatever_the_patch(name):
   model = foundation.build(name)
   images = jax.ShapeDtypeStruct((1, 64, 96, 3), jnp.float32)
   tokens = jax.eval_shape(model.features, model.abstract_params(), images)
   assert tokens.shape == (1, 4, 6, 256 if name.startswith('sam') else model.module.dim)
+
+
+def test_the_token_rule_of_all():
+  for name in PARAMETERS:
+    model = foundation.build(name)
+    assert model.token_grid((64, 96)) == (4, 6) and model.image_size_multiple == 16 and model.needs_weights
 
 
 @pytest.mark.parametrize(
