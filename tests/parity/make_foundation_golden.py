@@ -15,6 +15,7 @@ so for others the table of absolute positions is resized by torch as ViTDet does
 
 from __future__ import annotations
 
+import importlib
 import pathlib
 import sys
 import tempfile
@@ -42,8 +43,13 @@ TEXT = dict(
 
 
 def load_transformers():
-  """transformers, without torchvision, whose build may not fit torch's and which is not needed."""
-  sys.modules.setdefault('torchvision', None)
+  """transformers, also beside a torchvision that was built for another torch, which it would fail to import."""
+  try:
+    importlib.import_module('torchvision')
+  except (ImportError, RuntimeError):
+    for name in [name for name in sys.modules if name.partition('.')[0] == 'torchvision']:
+      del sys.modules[name]
+    sys.modules['torchvision'] = None
   import transformers
 
   return transformers

@@ -23,7 +23,6 @@ from lh_jax.models import foundation
 from lh_jax.models.foundation import vit
 
 torch = pytest.importorskip('torch', reason='needs torch, the implementation to compare with')
-transformers = pytest.importorskip('transformers', reason='needs transformers, the implementation to compare with')
 
 pytestmark = pytest.mark.parity
 
@@ -31,15 +30,19 @@ TOLERANCE = 1e-4  # Largest error over largest value, float32.
 VIT_S = dict(dim=384, depth=12, heads=6)
 
 
-def _load_recipe():
-  path = pathlib.Path(__file__).with_name('make_dinov2_golden.py')
-  spec = importlib.util.spec_from_file_location('make_dinov2_golden', path)
+def _load_recipe(name):
+  path = pathlib.Path(__file__).with_name(f'{name}.py')
+  spec = importlib.util.spec_from_file_location(name, path)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   return module
 
 
-recipe = _load_recipe()
+recipe = _load_recipe('make_dinov2_golden')
+try:
+  transformers = _load_recipe('make_foundation_golden').load_transformers()
+except ImportError:
+  pytest.skip('needs transformers, the implementation to compare with', allow_module_level=True)
 
 
 def abstract(module):
