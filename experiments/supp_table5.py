@@ -66,10 +66,8 @@ def main(arguments: list[str] | None = None) -> None:
   runs.write(options, 'supp_table5', result, figure)
 
 
-def status(name: str | None) -> str:
+def status(name: str) -> str:
   """Returns 'run', or why a model is not."""
-  if name is None:
-    return 'not in lh_jax yet'
   if not name.startswith('tiny_') and not weight_files.default_path(name).is_file():
     return f'no weights: python -m lh_jax.convert {name}'
   return 'run'

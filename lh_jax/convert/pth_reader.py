@@ -253,4 +253,5 @@ _GLOBALS = {
   ('torch._utils', '_rebuild_parameter'): _RebuildParameter(),
   **{('torch', name): dtype for name, dtype in _STORAGES.items()},
   **{('torch.jit._pickle', f'build_{kind}list'): _Ignored() for kind in ('int', 'double', 'bool', 'tensor')},
+  ('torch.jit._pickle', 'restore_type_tag'): _Ignored(),
 }

@@ -110,7 +110,8 @@ def test_stage1_runs_with_every_kind_of_foundation_model(tiny_config, batch, kin
 def test_both_forms_of_invariance_reach_latent_and_projection(tiny_config, batch, kind, distance):
   tiny_config.foundation.name = f'tiny_{kind}'
   tiny_config.losses.invariance_distance = distance
-  networks, stage = make(tiny_config, 'stage1')
+  networks, made = make(tiny_config, 'stage1')
+  stage = made.init.__self__  # the Stage1 behind the functions
   frozen = stage1_frozen(tiny_config)['foundation']
   state = jax.eval_shape(stage.init, jax.random.key(0))
   rng = np.random.default_rng(0)
