@@ -37,7 +37,8 @@ def tiny(monkeypatch, tmp_path):
   from lh_jax.models.foundation import vit
 
   module = vit.VisionTransformer(dim=8, depth=2, heads=2, patch=4, grid=5)
-  monkeypatch.setitem(foundation.FOUNDATIONS, 'dinov2_vits14', (module, 4))
+  entry = foundation.FOUNDATIONS['dinov2_vits14']
+  monkeypatch.setitem(foundation.FOUNDATIONS, 'dinov2_vits14', entry._replace(module=module, pixels_per_token=4))
   path = tmp_path / 'official.pth'
   path.write_bytes((FIXTURES / 'dinov2_tiny.pth').read_bytes())
   return path
@@ -68,6 +69,7 @@ def test_metadata_says_where_the_weights_come_from(tiny, tmp_path):
     'name': 'dinov2_vits14',
     'source': 'official.pth',
     'source_sha256': hashlib.sha256(tiny.read_bytes()).hexdigest(),
+    'licence': 'Apache-2.0',
     'lh_jax_version': lh_jax.__version__,
   }
 

@@ -210,7 +210,6 @@ def test_data_set_table(tmp_path):
 
 def test_foundation_models_that_cannot_run_say_why(tmp_path, monkeypatch):
   monkeypatch.setenv('LH_JAX_CACHE', str(tmp_path))
-  assert supp_table5.status(None) == 'not in lh_jax yet'
   assert supp_table5.status('vgg16') == 'no weights: python -m lh_jax.convert vgg16'
   (tmp_path / 'vgg16.safetensors').touch()
   assert supp_table5.status('vgg16') == supp_table5.status('tiny_vit') == 'run'

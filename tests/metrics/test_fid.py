@@ -99,7 +99,7 @@ def test_patches_tile_the_image():
 def test_without_weights_there_is_no_fid(monkeypatch, tmp_path):
   monkeypatch.setenv('LH_JAX_CACHE', str(tmp_path))
   with pytest.raises(
-    FileNotFoundError, match="metric 'inception_fid' are not there. They are published as pt_inception"
+    FileNotFoundError, match="metric 'inception_fid' are not there. Download https://.*/pt_inception-2015"
   ):
     fid.load()
   zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), inception.abstract_variables())

@@ -16,12 +16,13 @@ import pytest
 
 from lh_jax import weight_files
 from lh_jax.convert import dinov2
+from lh_jax.convert import layouts
 from lh_jax.convert import pth_reader
+from lh_jax.convert import tensor_files
 from lh_jax.models import foundation
 from lh_jax.models.foundation import vit
 
 torch = pytest.importorskip('torch', reason='needs torch, the implementation to compare with')
-transformers = pytest.importorskip('transformers', reason='needs transformers, the implementation to compare with')
 
 pytestmark = pytest.mark.parity
 
@@ -29,15 +30,19 @@ TOLERANCE = 1e-4  # Largest error over largest value, float32.
 VIT_S = dict(dim=384, depth=12, heads=6)
 
 
-def _load_recipe():
-  path = pathlib.Path(__file__).with_name('make_dinov2_golden.py')
-  spec = importlib.util.spec_from_file_location('make_dinov2_golden', path)
+def _load_recipe(name):
+  path = pathlib.Path(__file__).with_name(f'{name}.py')
+  spec = importlib.util.spec_from_file_location(name, path)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   return module
 
 
-recipe = _load_recipe()
+recipe = _load_recipe('make_dinov2_golden')
+try:
+  transformers = _load_recipe('make_foundation_golden').load_transformers()
+except ImportError:
+  pytest.skip('needs transformers, the implementation to compare with', allow_module_level=True)
 
 
 def abstract(module):
@@ -78,7 +83,7 @@ def vit_s():
 @pytest.mark.parametrize('size', [(518, 518), (224, 224), (140, 308)])
 def test_vit_s14(vit_s, size, monkeypatch):
   module = foundation.build('dinov2_vits14').module
-  params = dinov2.convert(to_numpy(recipe.official_state_dict(vit_s)), abstract(module))
+  params = layouts.convert(to_numpy(recipe.official_state_dict(vit_s)), abstract(module), dinov2.LAYOUTS)
   if size != (518, 518):
     monkeypatch.setattr(vit_s.embeddings, 'interpolate_pos_encoding', None)
     recipe.use_official_positions(vit_s)
@@ -90,7 +95,7 @@ def test_vit_s14(vit_s, size, monkeypatch):
 def test_vit_s14_with_registers(size):
   module = foundation.build('dinov2_vits14_reg4').module
   model = recipe.transformers_model(1, registers=4, **VIT_S)
-  params = dinov2.convert(to_numpy(recipe.official_state_dict(model)), abstract(module))
+  params = layouts.convert(to_numpy(recipe.official_state_dict(model)), abstract(module), dinov2.LAYOUTS)
   assert max(errors(module, params, model, size).values()) < TOLERANCE
 
 
@@ -98,7 +103,7 @@ def test_swiglu():
   options = dict(dim=48, depth=3, heads=3, grid=8, swiglu=True)
   module = vit.VisionTransformer(**options)
   model = recipe.transformers_model(2, **options)
-  params = dinov2.convert(to_numpy(recipe.official_state_dict(model)), abstract(module))
+  params = layouts.convert(to_numpy(recipe.official_state_dict(model)), abstract(module), dinov2.LAYOUTS)
   assert max(errors(module, params, model, (112, 112)).values()) < TOLERANCE
 
 
@@ -108,7 +113,7 @@ def test_transformers_own_positions_differ_from_the_official_ones(vit_s):
   table = vit_s.embeddings.position_embeddings.detach()
   theirs = vit_s.embeddings.interpolate_pos_encoding(torch.zeros(1, 257, 384), 224, 224).detach()[0, 1:].numpy()
   grid = table[0, 1:].reshape(37, 37, 384)
-  ours = vit.resize_positions(jnp.asarray(grid.numpy()), (16, 16), antialias=False).reshape(256, 384)
+  ours = vit.resize_positions(jnp.asarray(grid.numpy()), (16, 16), offset=vit.POSITION_OFFSET).reshape(256, 384)
   official = recipe.resized_positions(grid, (16, 16), registers=False).reshape(256, 384).numpy()
   print('official', relative_error(ours, official), 'transformers', relative_error(ours, theirs))
   assert relative_error(ours, official) < TOLERANCE
@@ -120,7 +125,8 @@ def test_transformers_own_positions_differ_from_the_official_ones(vit_s):
 def test_positions(size, registers):
   table = recipe.position_table()
   expected = recipe.resized_positions(torch.from_numpy(table), size, registers=registers).numpy()
-  found = vit.resize_positions(jnp.asarray(table), size, antialias=registers)
+  rule = {'antialias': True} if registers else {'offset': vit.POSITION_OFFSET}
+  found = vit.resize_positions(jnp.asarray(table), size, **rule)
   np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
@@ -138,8 +144,8 @@ def test_pth_and_safetensors_give_the_same_tree(name, prefix, tmp_path):
   else:
     model.save_pretrained(tmp_path)
   like = foundation.build(name).abstract_params()
-  first = dinov2.convert(dinov2.read_tensors(tmp_path / 'official.pth'), like)
-  second = dinov2.convert(dinov2.read_tensors(tmp_path / 'model.safetensors'), like)
+  first = layouts.convert(tensor_files.read(tmp_path / 'official.pth'), like, dinov2.LAYOUTS)
+  second = layouts.convert(tensor_files.read(tmp_path / 'model.safetensors'), like, dinov2.LAYOUTS)
   jax.tree.map(np.testing.assert_array_equal, first, second)
   weight_files.save(tmp_path / 'ours.safetensors', first, {'name': name})
   third = weight_files.load_foundation(name, tmp_path / 'ours.safetensors', like)
