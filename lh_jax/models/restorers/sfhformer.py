@@ -1,9 +1,10 @@
 """SFHformer: a U-net whose blocks mix space by depthwise convolutions and by a learned filter on the Fourier plane.
 
 The block is that of Jiang et al., "When Fast Fourier Transform Meets Transformer for Image Restoration" (ECCV 2024);
-the paper restores latents with it by default (Sec. 4, Table 5c). Contract: normalised latents (B, h, w, C_z) float32 in
-and out, any h and w. Where we differ from the published network: the input is added to the output, the last
-convolution starts at zero, so that the restorer starts as the identity, and the padding of convolutions is zero.
+the paper restores latents with it by default (Sec. 4, Table 5c). Contract: images or normalised latents
+(B, h, w, channels) float32 in and out, any h and w; the input is added to the output, as in the authors' code. Where we
+differ: the last convolution starts at zero, so that the restorer starts as the identity. The Fourier unit and the
+channel gates see the whole image, so tiles are not exact.
 
 Transforms, norm statistics and the residual around the network are float32; the rest runs in `dtype`.
 """
@@ -20,8 +21,8 @@ import jax.numpy as jnp
 
 from lh_jax.models.layers import DepthwiseConv, depth_to_space
 from lh_jax.models.pointwise import Pointwise, gelu
+from lh_jax.models.restorers import borders
 from lh_jax.models.restorers.fourier import NORMS, FourierUnit, norm
-from lh_jax.ops.resize import pad_edge
 
 
 class Mixer(nn.Module):
@@ -94,15 +95,16 @@ class SFHBlock(nn.Module):
 
 
 class SFHformer(nn.Module):
-  """Latent restorer z -> z + net(z); net is a U-net of SFH blocks.
+  """Restorer z -> z + net(z); net is a U-net of SFH blocks. The defaults are the latent preset.
 
   Attributes:
-    channels: of the latent, in and out.
+    channels: of the latent or image, in and out.
     dims: channels of the stages, down to the middle one and up again; their number is odd, each is even. Three dims
       make one halving of the resolution, a single one a flat network.
     blocks: blocks per stage.
     groups: see `SFHBlock`.
     norm: 'batch' (as published), 'layer' or 'none'.
+    padding: see `borders.pad_to_multiple`.
     dtype: of the activations; bfloat16 for GPUs and TPUs.
   """
 
@@ -111,29 +113,33 @@ class SFHformer(nn.Module):
   blocks: Sequence[int] = (2, 3, 2)
   groups: int = 1
   norm: str = 'batch'
+  padding: str = 'edge'
   dtype: Any = jnp.float32
+
+  @property
+  def multiple(self) -> int:
+    """Sides that are a multiple of it are not padded."""
+    return 2 ** (len(self.dims) // 2)
 
   @nn.compact
   def __call__(self, z: jax.Array, *, train: bool) -> jax.Array:
-    """Restores latents.
+    """Restores latents or images.
 
     Args:
-      z: (B, h, w, channels), normalised, of any height and width: padded here by edge replication to a multiple of
-        the U-net's stride, and cropped back.
+      z: (B, h, w, channels) of any height and width.
       train: batch norms use the batch's statistics and update the running ones ('batch_stats' must be mutable).
 
     Returns:
       (B, h, w, channels) float32.
 
     Raises:
-      ValueError: fields that do not fit each other, or latents of another channel count.
+      ValueError: fields that do not fit each other, or an input of another channel count.
     """
     self._check(z)
     conv = functools.partial(nn.Conv, dtype=self.dtype)
     depth = len(self.dims) // 2
-    stride = 2**depth
     h, w = z.shape[1:3]
-    x = pad_edge(z, ((0, 0), (0, -h % stride), (0, -w % stride), (0, 0)))
+    x = borders.pad_to_multiple(z, self.multiple, self.padding)
 
     x = conv(self.dims[0], (3, 3), name='conv_in')(x)
     skips = []
@@ -170,8 +176,4 @@ class SFHformer(nn.Module):
       )
     if self.norm not in NORMS:
       raise ValueError(f'unknown restorer norm {self.norm!r}; known norms: {", ".join(NORMS)}')
-    if z.shape[-1] != self.channels:
-      raise ValueError(
-        f'SFHformer got latents of shape {z.shape}; their last axis must be channels={self.channels} '
-        '(vae.latent_channels)'
-      )
+    borders.check_channels('SFHformer', z, self.channels)
