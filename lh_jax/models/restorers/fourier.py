@@ -40,11 +40,19 @@ class FourierUnit(nn.Module):
 
   Under the orthonormal transform the bins near zero frequency grow with sqrt(h w): batch statistics taken at one
   latent size fit another only in part, which the norms 'layer' and 'none' avoid.
+
+  Attributes:
+    groups: of filters.
+    norm: see `norm`.
+    dtype: of the activations.
+    gated: have the convolution that chooses among the groups, as published even for a single one, where it changes
+      nothing.
   """
 
   groups: int
   norm: str
   dtype: Any
+  gated: bool = True
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -57,15 +65,15 @@ class FourierUnit(nn.Module):
     # Real and imaginary part of a channel are neighbours.
     f = jnp.stack([plane.real, plane.imag], axis=1).reshape(2 * c, b, h, half)
     f = norm(self.norm, train=train, dtype=self.dtype, name='norm', axis=0)(f)
-    weights = [Weights(shape, self.dtype, name=name)() for name, shape in self._kernels(c).items()]
-    f = _filter(f, *weights, groups=self.groups).astype(jnp.float32).reshape(c, 2, b, h, half)
+    weights = {name: Weights(shape, self.dtype, name=name)() for name, shape in self._kernels(c).items()}
+    f = _filter(f, **weights, groups=self.groups).astype(jnp.float32).reshape(c, 2, b, h, half)
     plane = lax.complex(f[:, 0], f[:, 1])
     return (irfft2(plane, (h, w)) / scale).transpose(1, 2, 3, 0).astype(self.dtype)
 
   def _kernels(self, c: int) -> dict[str, tuple[int, ...]]:
     return {
       'position': (POSITION, POSITION, 1, 2 * c),
-      'gates': (1, 1, 2 * c, self.groups),
+      **({'gates': (1, 1, 2 * c, self.groups)} if self.gated else {}),
       'filters': (1, 1, 2 * c // self.groups, 2 * c * self.groups),
     }
 
@@ -76,7 +84,7 @@ class FourierUnit(nn.Module):
 
 
 @functools.partial(jax.jit, static_argnames='groups')
-def _filter(f: jax.Array, position: tuple, gates: tuple, filters: tuple, *, groups: int) -> jax.Array:
+def _filter(f: jax.Array, *, position: tuple, filters: tuple, gates: tuple | None = None, groups: int) -> jax.Array:
   """Maps a plane (2 C, B, h, half) to the filtered plane of the same shape; each pair is a kernel and its bias."""
   channels, b, h, half = f.shape
   f = _with_position(f, *position)

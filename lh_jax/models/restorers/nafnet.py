@@ -107,18 +107,18 @@ class NAFNet(nn.Module):
     x = conv(self.width, (3, 3), name='conv_in')(x)
     skips = []
     for i in range(depth):
-      x = self._stage(x, i)
+      x = self._stage(x, f'encoder{i}', self.blocks[i])
       skips.append(x)
       x = conv(2 * x.shape[-1], (2, 2), strides=(2, 2), name=f'down{i}')(x)
-    x = self._stage(x, depth)
-    for i in range(depth + 1, len(self.blocks)):
+    x = self._stage(x, 'middle', self.blocks[depth])
+    for i in range(depth):
       x = depth_to_space(Pointwise(2 * x.shape[-1], use_bias=False, dtype=self.dtype, name=f'up{i}')(x), 2)
-      x = self._stage(x + skips.pop(), i)
+      x = self._stage(x + skips.pop(), f'decoder{i}', self.blocks[depth + 1 + i])
     x = conv(self.channels, (3, 3), kernel_init=nn.initializers.zeros, name='conv_out')(x)
 
     return z.astype(jnp.float32) + x[:, :h, :w].astype(jnp.float32)
 
-  def _stage(self, x: jax.Array, index: int) -> jax.Array:
-    for j in range(self.blocks[index]):
-      x = NAFBlock(self.dtype, name=f'stage{index}_block{j}')(x)
+  def _stage(self, x: jax.Array, name: str, count: int) -> jax.Array:
+    for j in range(count):
+      x = NAFBlock(self.dtype, name=f'{name}_block{j}')(x)
     return x

@@ -51,7 +51,7 @@ class Restormer(nn.Module):
     heads: heads of attention per level, finest first.
     refinement: further blocks at the end.
     expansion: of the feed-forward networks.
-    use_bias: of the convolutions, but for those between levels.
+    use_bias: of the convolutions, but for the first one and those between levels.
     norm: 'layer' or 'bias_free', see `transposed_attention.make_norm`.
     padding: see `borders.pad_to_multiple`.
     dtype: of the activations; bfloat16 for GPUs and TPUs.
@@ -94,7 +94,7 @@ class Restormer(nn.Module):
     h, w = z.shape[1:3]
     x = borders.pad_to_multiple(z, self.multiple, self.padding)
 
-    x = conv(self.width, use_bias=self.use_bias, name='conv_in')(x)
+    x = conv(self.width, name='conv_in')(x)
     skips = []
     for i in range(coarsest):
       x = self._level(x, i, f'encoder{i}')

@@ -26,10 +26,14 @@ from lh_jax.models.restorers.fourier import NORMS, FourierUnit, norm
 
 
 class Mixer(nn.Module):
-  """Mixes space: half of the features by dilated depthwise convolutions, half by a Fourier unit, then channel gates."""
+  """Mixes space: half of the features by dilated depthwise convolutions, half by a Fourier unit, then channel gates.
+
+  Attributes: see `SFHformer`.
+  """
 
   groups: int
-  norm: str
+  fourier_norm: str
+  wide: bool
   dtype: Any
 
   @nn.compact
@@ -43,11 +47,14 @@ class Mixer(nn.Module):
     fine = DepthwiseConv(3, dtype=self.dtype, name='local1')(fine)
     coarse = DepthwiseConv(3, dilation=2, dtype=self.dtype, name='local2')(coarse)
 
-    t = gelu(conv1(2 * c, name='global_in')(far))
-    t = t + FourierUnit(self.groups, self.norm, self.dtype, name='fourier')(t, train=train)
-    wide = gelu(conv1(c, name='global_out')(t))
+    if self.wide:
+      far = gelu(conv1(2 * c, name='global_in')(far))
+    fourier = FourierUnit(self.groups, self.fourier_norm, self.dtype, gated=self.wide, name='fourier')
+    far = far + fourier(far, train=train)
+    if self.wide:
+      far = gelu(conv1(c, name='global_out')(far))
 
-    m = gelu(jnp.concatenate([fine, coarse, wide], axis=-1))
+    m = gelu(jnp.concatenate([fine, coarse, far], axis=-1))
     mean = jnp.mean(m.astype(jnp.float32), axis=(1, 2), keepdims=True).astype(self.dtype)
     m = m * nn.sigmoid(conv1(2 * c, name='gate_out')(nn.relu(conv1(c, name='gate_in')(mean))))
     return conv1(c, name='project')(m)
@@ -71,14 +78,13 @@ class FeedForward(nn.Module):
 class SFHBlock(nn.Module):
   """y = x + beta Mixer(N(x)); y + gamma FeedForward(N(y)); beta and gamma start at zero.
 
-  Attributes:
-    groups: filters that a Fourier unit chooses among; 1 for simple tasks, 4 for hard ones.
-    norm: 'batch', 'layer' or 'none', here and in the Fourier unit.
-    dtype: of the activations.
+  Attributes: see `SFHformer`.
   """
 
   groups: int = 1
   norm: str = 'batch'
+  fourier_norm: str | None = None
+  wide: bool = True
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -88,7 +94,7 @@ class SFHBlock(nn.Module):
     normalise = functools.partial(norm, self.norm, train=train, dtype=self.dtype)
     beta = self.param('beta', nn.initializers.zeros, (c,), jnp.float32).astype(self.dtype).reshape(1, 1, 1, c)
     gamma = self.param('gamma', nn.initializers.zeros, (c,), jnp.float32).astype(self.dtype).reshape(1, 1, 1, c)
-    mixer = Mixer(self.groups, self.norm, self.dtype, name='mixer')
+    mixer = Mixer(self.groups, self.fourier_norm or self.norm, self.wide, self.dtype, name='mixer')
     x = x.astype(self.dtype)
     x = x + beta * mixer(normalise(name='norm1')(x), train=train)
     return x + gamma * FeedForward(self.dtype, name='feed_forward')(normalise(name='norm2')(x))
@@ -102,8 +108,11 @@ class SFHformer(nn.Module):
     dims: channels of the stages, down to the middle one and up again; their number is odd, each is even. Three dims
       make one halving of the resolution, a single one a flat network.
     blocks: blocks per stage.
-    groups: see `SFHBlock`.
+    groups: filters that a Fourier unit chooses among; 1 for simple tasks, 4 for hard ones.
     norm: 'batch' (as published), 'layer' or 'none'.
+    fourier_norm: the same in the Fourier unit; None is that of the rest.
+    wide: the Fourier unit sees twice the channels, between two convolutions, as published; the authors' checkpoints for
+      haze and motion blur have it on the channels themselves, with one group of filters.
     padding: see `borders.pad_to_multiple`.
     dtype: of the activations; bfloat16 for GPUs and TPUs.
   """
@@ -113,6 +122,8 @@ class SFHformer(nn.Module):
   blocks: Sequence[int] = (2, 3, 2)
   groups: int = 1
   norm: str = 'batch'
+  fourier_norm: str | None = None
+  wide: bool = True
   padding: str = 'edge'
   dtype: Any = jnp.float32
 
@@ -158,7 +169,8 @@ class SFHformer(nn.Module):
 
   def _stage(self, x: jax.Array, index: int, *, train: bool) -> jax.Array:
     for j in range(self.blocks[index]):
-      x = SFHBlock(self.groups, self.norm, self.dtype, name=f'stage{index}_block{j}')(x, train=train)
+      block = SFHBlock(self.groups, self.norm, self.fourier_norm, self.wide, self.dtype, name=f'stage{index}_block{j}')
+      x = block(x, train=train)
     return x
 
   def _check(self, z: jax.Array) -> None:
@@ -174,6 +186,9 @@ class SFHformer(nn.Module):
         f'SFHformer got groups={self.groups} for dims={tuple(self.dims)}; groups must divide 4 times each dim '
         '(change restorer.groups)'
       )
-    if self.norm not in NORMS:
-      raise ValueError(f'unknown restorer norm {self.norm!r}; known norms: {", ".join(NORMS)}')
+    for kind in (self.norm, self.fourier_norm or self.norm):
+      if kind not in NORMS:
+        raise ValueError(f'unknown restorer norm {kind!r}; known norms: {", ".join(NORMS)}')
+    if self.groups > 1 and not self.wide:
+      raise ValueError(f'SFHformer got groups={self.groups} with wide=False, which has one group of filters only')
     borders.check_channels('SFHformer', z, self.channels)
