@@ -46,6 +46,7 @@ FORBIDDEN = {
   'lh_jax.losses': ('lh_jax.models', 'lh_jax.data', 'lh_jax.stages', 'ml_collections', *UPPER),
   'lh_jax.stages': ('lh_jax.data', 'lh_jax.checkpoint', 'lh_jax.logs', 'absl', 'ml_collections', *UPPER),
   'lh_jax.inference': ('lh_jax.data', 'lh_jax.checkpoint', 'lh_jax.logs', 'lh_jax.stages', 'absl', *UPPER),
+  'lh_jax.baselines': ('lh_jax.data', 'lh_jax.checkpoint', 'lh_jax.logs', 'lh_jax.stages', 'absl', *UPPER),
   'lh_jax.networks': ('lh_jax.data', 'lh_jax.stages', 'ml_collections', 'absl', *UPPER),
   'lh_jax.portable': ('flax', 'lh_jax.models', 'lh_jax.networks', 'lh_jax.programs', 'lh_jax.inference', *UPPER),
   'lh_jax.windows': ('flax', 'lh_jax.models', 'lh_jax.networks', 'lh_jax.programs', 'lh_jax.data', *UPPER),

@@ -82,7 +82,7 @@ def test_bfloat16(case):
   output = jax.jit(functools.partial(module.clone(dtype=jnp.bfloat16).apply, train=False))(variables, images)
   error = relative_error(output, recipe.run(net, images, multiple=module.multiple)['output'])
   print(CASES[case]['name'], f'bfloat16 error {error:.1e}')
-  assert output.dtype == jnp.float32 and error < 0.05
+  assert output.dtype == jnp.float32 and error < 0.1
 
 
 def test_golden_values_are_up_to_date():
