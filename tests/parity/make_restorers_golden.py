@@ -3,10 +3,10 @@
   LH_JAX_SFHFORMER=CHECKOUT python tests/parity/make_restorers_golden.py
 
 needs torch, einops, spandrel and spandrel_extra_arches, and a checkout of https://github.com/deng-ai-lab/SFHformer (the
-committed file: torch 2.13.0, spandrel 0.4.2, spandrel_extra_arches 0.2.0, the checkout's HEAD of November 2026, CPU). It
-writes tests/fixtures/restorers_golden.npz: `<network>/shapes`, the shapes of the official names as JSON, whose values
-are `weights(shapes)`, and `<network>/<H>x<W>/{block,output}`, what every block and the network make of `image(size)`;
-blocks have our names.
+committed file: torch 2.13.0, spandrel 0.4.2, spandrel_extra_arches 0.2.0, that project's commit 1f79941, CPU). It writes
+tests/fixtures/restorers_golden.npz: `<network>/shapes`, the shapes of the official names as JSON, whose values are
+`weights(shapes)`, and `<network>/<H>x<W>/{block,output}`, what every block and the network make of `image(size)`; blocks
+have our names.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from lh_jax.models import restorers
 from lh_jax.models import summary
 from lh_jax.models.restorers import pixel
 
+from tests.conftest import ROOT
 from tests.parity import make_restorers_golden as recipe
 
 
@@ -87,6 +88,8 @@ def test_parameters_of_the_other_forms(name, parameters):
 def test_latent_presets_have_one_budget(name, parameters, giga):
   found, cost = sizes(restorers.build(name), side=32)
   assert found == parameters and cost == pytest.approx(giga, abs=0.0005)
+  readme = (ROOT / 'README.md').read_text(encoding='utf-8')
+  assert f'{parameters:,}'.replace(',', ' ') + f' | {giga:.3f} G' in readme
 
 
 def test_unknown_network():
