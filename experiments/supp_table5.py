@@ -16,13 +16,13 @@ import scales
 import tables
 import trends
 
-# The paper's name of a model, and its name here where it exists.
+# The paper's name of a model, and its name here. The paper does not say which sizes it took: base ones, but for DINOv2.
 MODELS = {
   'DINOv2': 'dinov2_vits14',
-  'MAE': None,
-  'SAM': None,
-  'CLIP': None,
-  'SigLIP': None,
+  'MAE': 'mae_vitb16',
+  'SAM': 'sam_vitb16',
+  'CLIP': 'clip_vitb16',
+  'SigLIP': 'siglip_vitb16',
   'VGG16': 'vgg16',
 }
 DRY = {'a tiny VGG': 'tiny_vgg', 'a tiny ViT': 'tiny_vit'}

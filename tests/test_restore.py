@@ -193,7 +193,12 @@ def test_report(photographs, tmp_path, model):
     'interrupted': False,
   }
   options = found['options']
-  assert (options['alpha'], options['tile'], options['max_memory'], options['overwrite']) == (0.25, 'auto', 2**30, False)
+  assert (options['alpha'], options['tile'], options['max_memory'], options['overwrite']) == (
+    0.25,
+    'auto',
+    2**30,
+    False,
+  )
   assert found['seconds'] > 0 and found['totals']['restored'] == 2 and found['totals']['skipped'] == 1
   skipped, jpeg, bitmap = found['files']
   assert skipped['status'] == 'skipped' and skipped['width'] is None

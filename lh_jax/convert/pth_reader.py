@@ -3,6 +3,9 @@
 The zip format of torch >= 1.6: `<folder>/data.pkl` is a pickle of the state dict in which every tensor refers to a
 storage, `<folder>/data/<key>`, of raw numbers. The pickle is read by the restricted reader of `pickle_reader`.
 
+A TorchScript archive, as CLIP is published, is the same with modules, objects of classes that the archive defines, in
+place of dicts. Of a module only the tensors are taken; its code is not looked at.
+
 The older format, in which some networks are still published, is a row of pickles: a magic number, a version, a table
 about the machine, the state dict, the storages' keys; then the numbers of each storage, after their count.
 """
@@ -46,7 +49,8 @@ def read_pth(path: str | os.PathLike[str]) -> dict[str, Any]:
   """Reads a state dict.
 
   Args:
-    path: `.pth` file written by `torch.save` of a state dict, in the zip format or in that of torch < 1.6.
+    path: `.pth` file written by `torch.save` of a state dict, in the zip format or in that of torch < 1.6, or a
+      TorchScript archive.
 
   Returns:
     The pickled dict in the file's order, tensors as numpy arrays (bfloat16 widened to float32). What training adds,
@@ -113,7 +117,43 @@ def _read_archive(archive: zipfile.ZipFile) -> Any:
     return storages[key]
 
   with archive.open(pickles[0]) as file:
-    return pickle_reader.RestrictedUnpickler(file, allowed=_GLOBALS, load_storage=load_storage).load()
+    state = _Unpickler(file, allowed=_GLOBALS, load_storage=load_storage).load()
+  return state.tensors() if isinstance(state, _Module) else state
+
+
+class _Unpickler(pickle_reader.RestrictedUnpickler):
+  """Lets every class that a TorchScript archive defines itself stand for a module."""
+
+  def find_class(self, module: str, name: str) -> Any:
+    return _Module if module.split('.')[0] == '__torch__' else super().find_class(module, name)
+
+
+class _Module:
+  """Stands for a TorchScript module; keeps the attributes that the pickle gives it."""
+
+  __slots__ = ('attributes',)
+
+  def __setstate__(self, state: Any):
+    self.attributes = state
+
+  def tensors(self) -> dict[str, np.ndarray]:
+    """Its tensors and those of the modules inside, named as in a state dict."""
+    found = {}
+    for name, value in self.attributes.items():
+      if isinstance(value, _Module):
+        found.update({f'{name}.{rest}': array for rest, array in value.tensors().items()})
+      elif isinstance(value, np.ndarray):
+        found[name] = value
+    return found
+
+
+class _Ignored:
+  """Stands for what TorchScript makes lists of numbers with, which are no weights."""
+
+  __slots__ = ()
+
+  def __call__(self, *unused: Any) -> None:
+    return None
 
 
 class _Deferred(NamedTuple):
@@ -212,4 +252,5 @@ _GLOBALS = {
   ('torch._utils', '_rebuild_tensor_v2'): _RebuildTensor(),
   ('torch._utils', '_rebuild_parameter'): _RebuildParameter(),
   **{('torch', name): dtype for name, dtype in _STORAGES.items()},
+  **{('torch.jit._pickle', f'build_{kind}list'): _Ignored() for kind in ('int', 'double', 'bool', 'tensor')},
 }

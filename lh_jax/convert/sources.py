@@ -10,12 +10,16 @@ import dataclasses
 import pathlib
 
 from lh_jax import weight_files
+from lh_jax.convert import clip
 from lh_jax.convert import dinov2
 from lh_jax.convert import inception
 from lh_jax.convert import layouts as layouts_lib
 from lh_jax.convert import lpips
+from lh_jax.convert import mae
 from lh_jax.convert import pickle_reader
 from lh_jax.convert import restorers
+from lh_jax.convert import sam
+from lh_jax.convert import siglip
 from lh_jax.convert import tensor_files
 from lh_jax.convert import vgg16
 from lh_jax.models import foundation
@@ -61,8 +65,17 @@ def _net(name: str) -> str:
   return name.removeprefix('lpips_')
 
 
+# The transformers among the foundation models.
+LAYOUTS = {
+  'dinov2': dinov2.LAYOUTS,
+  'mae': mae.LAYOUTS,
+  'clip': clip.LAYOUTS,
+  'siglip': siglip.LAYOUTS,
+  'sam': sam.LAYOUTS,
+}
+
 FAMILIES: dict[str, Family] = {
-  'dinov2': Family(_foundation, by_layouts(dinov2.LAYOUTS)),
+  **{family: Family(_foundation, by_layouts(layouts)) for family, layouts in LAYOUTS.items()},
   'vgg16': Family(
     _foundation,
     lambda name, source, like: vgg16.convert(pickle_reader.read_numpy_pickle(source), like),

@@ -38,7 +38,8 @@ def tiny(monkeypatch, tmp_path):
   from lh_jax.models.foundation import vit
 
   module = vit.VisionTransformer(dim=8, depth=2, heads=2, patch=4, grid=5)
-  monkeypatch.setitem(foundation.FOUNDATIONS, 'dinov2_vits14', (module, 4))
+  entry = foundation.FOUNDATIONS['dinov2_vits14']
+  monkeypatch.setitem(foundation.FOUNDATIONS, 'dinov2_vits14', entry._replace(module=module, pixels_per_token=4))
   path = tmp_path / 'official.pth'
   path.write_bytes((FIXTURES / 'dinov2_tiny.pth').read_bytes())
   return path

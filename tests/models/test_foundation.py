@@ -23,6 +23,7 @@ from lh_jax.models.foundation import vgg
 from lh_jax.models.foundation import vit
 
 FIXTURES = pathlib.Path(__file__).resolve().parents[1] / 'fixtures'
+POSITION_RULES = {'official': {'offset': vit.POSITION_OFFSET}, 'registers': {'antialias': True}}
 
 
 @pytest.fixture(scope='module')
@@ -95,7 +96,10 @@ def test_features_shape_and_multiple(name):
 
 def test_names_are_the_promised_ones():
   sizes = [f'dinov2_vit{size}14{suffix}' for suffix in ('', '_reg4') for size in 'sblg']
-  assert set(foundation.FOUNDATIONS) == {*sizes, 'vgg16', 'tiny_vit', 'tiny_vgg'}
+  sizes += ['mae_vitb16', 'mae_vitl16', 'mae_vith14', 'clip_vitb16', 'clip_vitb32', 'clip_vitl14']
+  sizes += ['siglip_vitb16', 'siglip_vitl16', 'siglip_so400m14', 'sam_vitb16', 'sam_vitl16', 'sam_vith16']
+  tiny = [f'tiny_{kind}' for kind in ('vit', 'mae', 'clip', 'siglip', 'sam', 'vgg')]
+  assert set(foundation.FOUNDATIONS) == {*sizes, 'vgg16', *tiny}
 
 
 @pytest.mark.parametrize('name', ['tiny_vit', 'tiny_vgg'])
@@ -182,7 +186,7 @@ def test_vit_equals_transformers(name, recipe, golden):
 @pytest.mark.parametrize('rule', ['official', 'registers'])
 def test_positions_equal_torch(rule, size, recipe, golden):
   expected = golden[f'positions/{rule}/{size[0]}x{size[1]}']
-  resized = vit.resize_positions(jnp.asarray(recipe.position_table()), size, antialias=rule == 'registers')
+  resized = vit.resize_positions(jnp.asarray(recipe.position_table()), size, **POSITION_RULES[rule])
   np.testing.assert_allclose(resized, expected, atol=2e-5)
 
 

@@ -23,7 +23,6 @@ from lh_jax.models import foundation
 from lh_jax.models.foundation import vit
 
 torch = pytest.importorskip('torch', reason='needs torch, the implementation to compare with')
-transformers = pytest.importorskip('transformers', reason='needs transformers, the implementation to compare with')
 
 pytestmark = pytest.mark.parity
 
@@ -31,15 +30,19 @@ TOLERANCE = 1e-4  # Largest error over largest value, float32.
 VIT_S = dict(dim=384, depth=12, heads=6)
 
 
-def _load_recipe():
-  path = pathlib.Path(__file__).with_name('make_dinov2_golden.py')
-  spec = importlib.util.spec_from_file_location('make_dinov2_golden', path)
+def _load_recipe(name):
+  path = pathlib.Path(__file__).with_name(f'{name}.py')
+  spec = importlib.util.spec_from_file_location(name, path)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   return module
 
 
-recipe = _load_recipe()
+recipe = _load_recipe('make_dinov2_golden')
+try:
+  transformers = _load_recipe('make_foundation_golden').load_transformers()
+except ImportError:
+  pytest.skip('needs transformers, the implementation to compare with', allow_module_level=True)
 
 
 def abstract(module):
@@ -110,7 +113,7 @@ def test_transformers_own_positions_differ_from_the_official_ones(vit_s):
   table = vit_s.embeddings.position_embeddings.detach()
   theirs = vit_s.embeddings.interpolate_pos_encoding(torch.zeros(1, 257, 384), 224, 224).detach()[0, 1:].numpy()
   grid = table[0, 1:].reshape(37, 37, 384)
-  ours = vit.resize_positions(jnp.asarray(grid.numpy()), (16, 16), antialias=False).reshape(256, 384)
+  ours = vit.resize_positions(jnp.asarray(grid.numpy()), (16, 16), offset=vit.POSITION_OFFSET).reshape(256, 384)
   official = recipe.resized_positions(grid, (16, 16), registers=False).reshape(256, 384).numpy()
   print('official', relative_error(ours, official), 'transformers', relative_error(ours, theirs))
   assert relative_error(ours, official) < TOLERANCE
@@ -122,7 +125,8 @@ def test_transformers_own_positions_differ_from_the_official_ones(vit_s):
 def test_positions(size, registers):
   table = recipe.position_table()
   expected = recipe.resized_positions(torch.from_numpy(table), size, registers=registers).numpy()
-  found = vit.resize_positions(jnp.asarray(table), size, antialias=registers)
+  rule = {'antialias': True} if registers else {'offset': vit.POSITION_OFFSET}
+  found = vit.resize_positions(jnp.asarray(table), size, **rule)
   np.testing.assert_allclose(found, expected, atol=2e-5)
 
 

@@ -93,6 +93,38 @@ def test_stage1_variants(tiny_config, batch):
   assert 'stage1/invariance' not in metrics and np.isfinite(metrics['stage1/total'])
 
 
+@pytest.mark.parametrize('kind', ['vit', 'mae', 'clip', 'siglip', 'sam'])
+def test_stage1_runs_with_every_kind_of_foundation_model(tiny_config, batch, kind):
+  tiny_config.foundation.name = f'tiny_{kind}'
+  _, stage = make(tiny_config, 'stage1')
+  state, frozen = stage.init(jax.random.key(0)), stage1_frozen(tiny_config)
+  after, metrics = jax.jit(stage.steps[stage.phase(0)])(state, frozen, batch)
+  assert changed(state.params, after.params) == {'vae', 'projector'}
+  assert all(np.isfinite(value) for value in metrics.values())
+  # The features of random networks are as well aligned as chance has it: 1 - cos is near 1.
+  assert 0.5 < metrics['stage1/invariance'] < 1.5
+
+
+@pytest.mark.parametrize('distance', ['cosine', 'vavae'])
+@pytest.mark.parametrize('kind', ['vit', 'mae', 'clip', 'siglip', 'sam'])
+def test_both_forms_of_invariance_reach_latent_and_projection(tiny_config, batch, kind, distance):
+  tiny_config.foundation.name = f'tiny_{kind}'
+  tiny_config.losses.invariance_distance = distance
+  networks, stage = make(tiny_config, 'stage1')
+  frozen = stage1_frozen(tiny_config)['foundation']
+  state = jax.eval_shape(stage.init, jax.random.key(0))
+  rng = np.random.default_rng(0)
+  projector = jnp.asarray(rng.normal(size=state.params['projector'].shape), jnp.float32)
+  assert projector.shape[1] == stage.foundation.channels
+  latent = jax.eval_shape(networks.vae.encode, state.params['vae']['encoder'], batch['clean'])[0]
+  latent = jnp.asarray(rng.normal(size=latent.shape), jnp.float32)
+  value, gradients = jax.jit(jax.value_and_grad(stage.invariance, argnums=(0, 2)))(
+    projector, frozen, latent, batch['clean']
+  )
+  assert np.isfinite(value) and value > 0
+  assert all(np.isfinite(gradient).all() and np.abs(gradient).max() > 0 for gradient in gradients)
+
+
 def test_stage1_without_equivariance(tiny_config, batch):
   tiny_config.losses.update({'invariance': 0.0, 'equivariance': 0.0})
   _, stage = make(tiny_config, 'stage1')

@@ -1,12 +1,13 @@
 """Frozen vision foundation models: f = VFM(I_clean), the target of the invariance loss L_Inv (Eq. 4).
 
 `build(name)` gives a FoundationModel, whose `features` maps (B, H, W, 3) float32 RGB images in [0, 1] to a map of
-tokens (B, h, w, C_f) float32, preprocessing included. The default input size keeps one token per 16 pixels of the
-image for the 14-pixel transformers (256 -> 224 -> 16 x 16 tokens), so that the grid is an integer fraction of the VAE's
-latent grid, and one feature per 8 pixels for VGG16.
+tokens (B, h, w, C_f) float32, preprocessing included: DINOv2, MAE, CLIP, SigLIP (`vit`), SAM (`sam`) and VGG16 (`vgg`).
+The default input size keeps one token per 16 pixels of the image for all transformers, whatever their patch (256 -> 224
+-> 16 x 16 tokens where it is 14), so that the grid is an integer fraction of the VAE's latent grid, and one feature per
+8 pixels for VGG16.
 
 Weights are converted once by `python -m lh_jax.convert` and read by `weight_files.load_foundation`; this module opens
-no file. `tiny_vit` and `tiny_vgg` are for tests and run on random weights.
+no file. The models whose names begin with `tiny_` are for tests and run on random weights.
 """
 
 from __future__ import annotations
@@ -19,36 +20,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lh_jax.models.foundation import vgg
-from lh_jax.models.foundation import vit
+from lh_jax.models.foundation import table
 from lh_jax.ops import resize
 
-# Statistics of ImageNet that both DINOv2 and VGG16 were trained with.
-MEAN = (0.485, 0.456, 0.406)
-DEVIATION = (0.229, 0.224, 0.225)
-
-# size: (dim, depth, heads, swiglu) of the published ViT-S, B, L and g (arXiv 2304.07193).
-_DINOV2_SIZES = {
-  's': (384, 12, 6, False),
-  'b': (768, 12, 12, False),
-  'l': (1024, 24, 16, False),
-  'g': (1536, 40, 24, True),
-}
-
-
-def _dinov2(size: str, registers: int) -> vit.VisionTransformer:
-  dim, depth, heads, swiglu = _DINOV2_SIZES[size]
-  return vit.VisionTransformer(dim=dim, depth=depth, heads=heads, swiglu=swiglu, registers=registers)
-
-
-# name: (network, pixels of the image per token, along one side, when the input size is left to the rule).
-FOUNDATIONS: dict[str, tuple[nn.Module, int]] = {
-  **{f'dinov2_vit{size}14': (_dinov2(size, 0), 16) for size in _DINOV2_SIZES},
-  **{f'dinov2_vit{size}14_reg4': (_dinov2(size, 4), 16) for size in _DINOV2_SIZES},
-  'vgg16': (vgg.VGG(), 8),
-  'tiny_vit': (vit.VisionTransformer(dim=32, depth=2, heads=2, grid=5), 16),
-  'tiny_vgg': (vgg.VGG(stages=((1, 8), (1, 8), (1, 16), (1, 32))), 8),
-}
+FOUNDATIONS = table.FOUNDATIONS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,12 +34,16 @@ class FoundationModel:
     name: key of FOUNDATIONS.
     module: the network, from normalised images of the input size to the token map.
     pixels_per_token: image pixels per token, along one side, when `input_size` is None.
+    mean: of the images that the network was trained with, RGB in [0, 1].
+    deviation: their standard deviation.
     input_size: (height, width) that images are resized to, or None for `pixels_per_token`.
   """
 
   name: str
   module: nn.Module
   pixels_per_token: int
+  mean: table.Colour
+  deviation: table.Colour
   input_size: tuple[int, int] | None = None
 
   @property
@@ -145,7 +124,7 @@ class FoundationModel:
     images = images.astype(jnp.float32)
     if size != images.shape[1:3]:
       images = resize.resize_bilinear(images, size)
-    mean, deviation = (np.array(values, np.float32).reshape(1, 1, 1, 3) for values in (MEAN, DEVIATION))
+    mean, deviation = (np.array(values, np.float32).reshape(1, 1, 1, 3) for values in (self.mean, self.deviation))
     return self.module.apply({'params': params}, (images - mean) / deviation)
 
 
@@ -153,9 +132,10 @@ def build(name: str, *, input_size: int | tuple[int, int] | None = None) -> Foun
   """Makes a foundation model by name.
 
   Args:
-    name: key of FOUNDATIONS: 'dinov2_vit{s,b,l,g}14', the same with '_reg4', 'vgg16', or a tiny test model.
+    name: key of FOUNDATIONS: 'dinov2_vit{s,b,l,g}14', the same with '_reg4', 'mae_vit{b16,l16,h14}',
+      'clip_vit{b16,b32,l14}', 'siglip_{vitb16,vitl16,so400m14}', 'sam_vit{b,l,h}16', 'vgg16', or a tiny test model.
     input_size: side, or (height, width), that images are resized to before the network; multiples of the patch size
-      (14; VGG16: 8). None keeps one token per 16 (VGG16: 8) image pixels along each side.
+      (VGG16: 8). None keeps one token per 16 (VGG16: 8) image pixels along each side.
 
   Returns:
     The model, without parameters.
@@ -165,11 +145,11 @@ def build(name: str, *, input_size: int | tuple[int, int] | None = None) -> Foun
   """
   if name not in FOUNDATIONS:
     raise ValueError(f'unknown foundation model {name!r}; foundation.name must be one of {", ".join(FOUNDATIONS)}.')
-  module, pixels_per_token = FOUNDATIONS[name]
+  entry = FOUNDATIONS[name]
   if input_size is not None:
     input_size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
-    if len(input_size) != 2 or any(side < 1 or side % module.stride for side in input_size):
+    if len(input_size) != 2 or any(side < 1 or side % entry.module.stride for side in input_size):
       raise ValueError(
-        f'input_size must be None or positive multiples of {module.stride} for {name!r}, got {input_size}.'
+        f'input_size must be None or positive multiples of {entry.module.stride} for {name!r}, got {input_size}.'
       )
-  return FoundationModel(name=name, module=module, pixels_per_token=pixels_per_token, input_size=input_size)
+  return FoundationModel(name=name, input_size=input_size, **entry._asdict())
