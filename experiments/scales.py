@@ -33,8 +33,6 @@ SCALES: dict[str, dict[str, Any]] = {
     'stage2.batch_size': 8,
     'stage1.crop_size': 64,
     'stage2.crop_size': 64,
-    'restorer.dims': (8, 8, 8),
-    'restorer.blocks': (1, 1, 1),
     'discriminator.features': 4,
     'optim.stage1.warmup_steps': 0,
     'optim.restorer.warmup_steps': 0,
@@ -66,6 +64,12 @@ SCALES: dict[str, dict[str, Any]] = {
   },
   'paper': {},
 }
+# Of the scale 'dry'.
+_THIN_RESTORERS: dict[str, dict[str, Any]] = {
+  'sfhformer': {'dims': (8, 8, 8), 'blocks': (1, 1, 1)},
+  'nafnet': {'width': 8, 'blocks': (1, 1, 1)},
+  'restormer': {'width': 8, 'blocks': (1, 1)},
+}
 FOUNDATION = 'dinov2_vits14'  # the paper's
 # Side in pixels and number of the test images.
 TEST = {'dry': (64, 2), 'smoke': (224, 4)}
@@ -92,7 +96,8 @@ def shrink(config: ConfigDict, scale: str, *, keep_foundation: bool = False) -> 
 
 
 def _thin(config: ConfigDict) -> None:
-  """Keeps a VAE's factor, and with it what tells VAE1 from VAE2, at the least width."""
+  """Makes the restorer small; keeps a VAE's factor, and with it what tells VAE1 from VAE2, at the least width."""
+  config.restorer.update(_THIN_RESTORERS[config.restorer.name])
   levels = 5 if config.vae.preset == 'vae1' else 3
   config.vae.update(
     {'channels': (8,) * levels, 'encoder_blocks': (1,) * levels, 'decoder_blocks': (1,) * levels, 'latent_channels': 8}

@@ -16,6 +16,7 @@ import logging
 import time
 from typing import Any
 
+from lh_jax import baselines
 from lh_jax import inference
 from lh_jax import progress
 from lh_jax import reports
@@ -34,7 +35,7 @@ def skip_finished(records: Sequence[reports.Record]) -> int:
 
 
 def restore_files(
-  restorer: inference.Restorer,
+  restorer: inference.Restorer | baselines.Baseline,
   records: Sequence[reports.Record],
   *,
   overwrite: bool,
@@ -50,7 +51,7 @@ def restore_files(
     overwrite: also restore what has been written meanwhile, by somebody else.
     metadata: see `image_files.write_photo`.
     quality: likewise.
-    **options: see `inference.Restorer.run`.
+    **options: see its `run`.
 
   Raises:
     KeyboardInterrupt: as it came.
@@ -73,7 +74,14 @@ def restore_files(
 class _Line:
   """The three steps of every file, and the order in which they are taken."""
 
-  def __init__(self, restorer: inference.Restorer, count: int, overwrite: bool, written: dict, options: dict):
+  def __init__(
+    self,
+    restorer: inference.Restorer | baselines.Baseline,
+    count: int,
+    overwrite: bool,
+    written: dict,
+    options: dict,
+  ):
     self._restorer, self._count, self._overwrite = restorer, count, overwrite
     self._written, self._options = written, options
     self._shown = False  # whether there is a bar, which tells enough about files without troubles
@@ -119,7 +127,7 @@ class _Line:
 
   def _restore(self, record: reports.Record, photo: image_files.Photo, bar: progress.Bar) -> image_files.Photo | None:
     with _step(record, 'restore'):
-      record.alpha = self._options['alpha']
+      record.alpha = self._options.get('alpha')
       restored = self._restorer.run(photo.pixels, progress=bar.at, **self._options)
       bar.at(1.0)
       record.window = restored.window

@@ -30,7 +30,7 @@ class Options:
   """What to restore with, and how.
 
   Attributes:
-    checkpoint: work directory of a finished run, or its export folder.
+    checkpoint: work directory of a finished run, its export folder, or a converted network on pixels (`on_pixels`).
     alpha: fidelity in [0, 1]; None is `inference.DEFAULT_ALPHA`.
     tile: see `inference.Restorer.run`.
     max_memory: bytes that tiles may take; None is what is free.
@@ -58,6 +58,18 @@ class Options:
   def __post_init__(self):
     if self.max_memory is not None and self.tile != 'auto':
       raise ValueError(f'max-memory chooses the tile, so it goes with tile auto only; got tile {self.tile} beside it')
+    if self.on_pixels:
+      given = {'alpha': self.alpha is not None, 'tile': self.tile not in ('auto', 'full'), 'devices': self.devices > 1}
+      if wrong := [name for name, there in given.items() if there]:
+        raise ValueError(
+          f'{self.checkpoint} is a network on pixels, which restores a whole image on one device and in one way: it '
+          f'takes no {" and no ".join(wrong)}'
+        )
+
+  @property
+  def on_pixels(self) -> bool:
+    """Whether the checkpoint is a converted network on pixels (`baselines`), a file rather than a folder."""
+    return self.checkpoint is not None and self.checkpoint.endswith('.safetensors')
 
 
 def parse_alpha(text: str) -> float | None:
@@ -179,7 +191,12 @@ def parser() -> argparse.ArgumentParser:
     type=Path,
     help='the image to write, or a folder; one inside an input folder is not read as input',
   )
-  add('--checkpoint', metavar='PATH', help='work directory of a finished run, or its export folder')
+  add(
+    '--checkpoint',
+    metavar='PATH',
+    help='work directory of a finished run, or its export folder; or FILE.safetensors, a published network on pixels '
+    'that python -m lh_jax.convert has converted, which takes no --alpha, --tile and --devices',
+  )
   add(
     '--alpha',
     type=_type(parse_alpha),

@@ -46,6 +46,19 @@ def _dinov2(name: str) -> File:
   return File('dinov2', 'Apache-2.0', (address,))
 
 
+def _nafnet(name: str) -> File:
+  # On drives from which a program cannot download.
+  return File('restorers', 'MIT', page=f'https://github.com/megvii-research/NAFNet ({name}.pth)')
+
+
+def _restormer(task: str) -> File:
+  address = f'https://github.com/swz30/Restormer/releases/download/v1.0/{task}.pth'
+  return File('restorers', 'Academic Public License (non-commercial)', (address,))
+
+
+_SFHFORMER = File('restorers', 'MIT', page='https://github.com/deng-ai-lab/SFHformer')
+
+
 def _mae(size: str, md5: str) -> File:
   # The sums stand in the project's README.
   return File('mae', 'CC-BY-NC-4.0', (f'{_META}/mae/pretrain/mae_pretrain_vit_{size}.pth',), digest=f'md5:{md5}')
@@ -90,6 +103,22 @@ FILES: dict[str, File] = {
     ('https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth',),
     digest='sha256:6726825d',
   ),
+  'nafnet_gopro_width32': _nafnet('NAFNet-GoPro-width32'),
+  'nafnet_gopro_width64': _nafnet('NAFNet-GoPro-width64'),
+  'nafnet_reds_width64': _nafnet('NAFNet-REDS-width64'),
+  'nafnet_sidd_width32': _nafnet('NAFNet-SIDD-width32'),
+  'nafnet_sidd_width64': _nafnet('NAFNet-SIDD-width64'),
+  **{
+    f'restormer_{task}': _restormer(task)
+    for task in (
+      'deraining',
+      'motion_deblurring',
+      'single_image_defocus_deblurring',
+      'real_denoising',
+      *(f'gaussian_color_denoising_{noise}' for noise in ('blind', 'sigma15', 'sigma25', 'sigma50')),
+    )
+  },
+  **{f'sfhformer_{name}': _SFHFORMER for name in ('t', 's', 'm', 'l', 'haze_its', 'haze_ots', 'motion_blur')},
 }
 
 

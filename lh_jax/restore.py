@@ -53,7 +53,8 @@ def restore(
     The exit code: 0 when every file has been restored, now or before, 1 when some failed, 130 when interrupted.
 
   Raises:
-    ValueError, OSError: as `folders.plan`, `reports.check` and `Restorer.from_pretrained`, before anything is written.
+    ValueError, OSError: as `folders.plan`, `reports.check`, `Restorer.from_pretrained` and `Baseline.from_file`, before
+      anything is written.
   """
   from lh_jax import folders
   from lh_jax import reports
@@ -119,7 +120,6 @@ def _restore_missing(records: list, options: options_lib.Options, header: dict[s
     # Photographs and other programs need memory too: take it from a GPU as it is needed.
     os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
     memory.keep_freed_pages()
-  from lh_jax import inference
   from lh_jax import jobs
   from lh_jax import logs
   from lh_jax import parallel
@@ -130,19 +130,30 @@ def _restore_missing(records: list, options: options_lib.Options, header: dict[s
     if skipped == len(records):
       return
   parallel.enable_compilation_cache()
-  restorer = inference.Restorer.from_pretrained(options.checkpoint, dtype=options.dtype, devices=options.devices)
+  restorer, settings = _restorer(options)
   header |= _device(options)
   log.info('Restoring on %s in %s.', header['device'], header['dtype'])
   jobs.restore_files(
     restorer,
     records,
-    alpha=inference.DEFAULT_ALPHA if options.alpha is None else options.alpha,
-    tile=options.tile,
-    max_memory=options.max_memory,
+    **settings,
     metadata=options.metadata,
     quality=options.quality,
     overwrite=options.overwrite,
   )
+
+
+def _restorer(options: options_lib.Options) -> tuple[Any, dict[str, Any]]:
+  """Loads the model; returns it with the arguments of its `run`."""
+  from lh_jax import baselines
+  from lh_jax import inference
+
+  settings: dict[str, Any] = {'max_memory': options.max_memory}
+  if options.on_pixels:
+    return baselines.Baseline.from_file(options.checkpoint, dtype=options.dtype), settings
+  settings |= {'alpha': inference.DEFAULT_ALPHA if options.alpha is None else options.alpha, 'tile': options.tile}
+  model = inference.Restorer.from_pretrained(options.checkpoint, dtype=options.dtype, devices=options.devices)
+  return model, settings
 
 
 def _device(options: options_lib.Options) -> dict[str, str]:
@@ -190,9 +201,13 @@ def restore_config(config: ConfigDict, workdir: pathlib.Path) -> int:
   settings = config.restore
   if not settings.input or not settings.output:
     raise ValueError('--mode=restore needs --config.restore.input=PATH and --config.restore.output=PATH.')
+  from lh_jax import inference
+
+  alpha = _setting('alpha', options_lib.parse_alpha, settings.alpha)
   options = options_lib.Options(
     checkpoint=settings.checkpoint or str(workdir),
-    alpha=_setting('alpha', options_lib.parse_alpha, settings.alpha),
+    # A configuration always has an alpha, and its default is no choice.
+    alpha=None if alpha == inference.DEFAULT_ALPHA else alpha,
     tile=_setting('tile', options_lib.parse_tile, settings.tile),
     max_memory=_setting('max_memory', options_lib.parse_memory, settings.max_memory) if settings.max_memory else None,
     dtype=config.train.dtype,

@@ -17,6 +17,7 @@ from lh_jax.convert import layouts as layouts_lib
 from lh_jax.convert import lpips
 from lh_jax.convert import mae
 from lh_jax.convert import pickle_reader
+from lh_jax.convert import restorers
 from lh_jax.convert import sam
 from lh_jax.convert import siglip
 from lh_jax.convert import tensor_files
@@ -24,6 +25,7 @@ from lh_jax.convert import vgg16
 from lh_jax.models import foundation
 from lh_jax.models import inception as inception_model
 from lh_jax.models import lpips as lpips_model
+from lh_jax.models.restorers import pixel
 
 Tree = weight_files.Tree
 
@@ -87,5 +89,9 @@ FAMILIES: dict[str, Family] = {
   'inception': Family(
     lambda name: inception_model.abstract_variables(),
     lambda name, source, like: inception.convert(tensor_files.read(source), like),
+  ),
+  'restorers': Family(
+    lambda name: pixel.abstract_variables(pixel.build(name)),
+    lambda name, source, like: restorers.convert(tensor_files.read(source), pixel.build(name)),
   ),
 }

@@ -16,6 +16,7 @@ from lh_jax import convert
 from lh_jax import weight_files
 from lh_jax.convert import __main__ as command
 from lh_jax.models import foundation
+from lh_jax.models.restorers import pixel
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FIXTURES = ROOT / 'tests' / 'fixtures'
@@ -46,7 +47,7 @@ def tiny(monkeypatch, tmp_path):
 
 def test_names_are_those_with_published_weights():
   foundations = tuple(name for name in foundation.FOUNDATIONS if not name.startswith('tiny_'))
-  assert convert.NAMES == (*foundations, 'lpips_alex', 'lpips_vgg', 'inception_fid')
+  assert convert.NAMES == (*foundations, 'lpips_alex', 'lpips_vgg', 'inception_fid', *pixel.NETWORKS)
 
 
 @needs_vgg16

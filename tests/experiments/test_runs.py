@@ -11,7 +11,10 @@ import pytest
 
 import lh_jax
 from lh_jax import exports
+from lh_jax import networks
 from lh_jax import synthesis
+from lh_jax.models import restorers
+from lh_jax.models import summary
 from tests.conftest import ROOT
 
 sys.path.insert(0, str(ROOT / 'experiments'))
@@ -345,3 +348,13 @@ def test_moire_is_as_strong_as_it_gets(tmp_path):
     for task, severity in (('moire', 1), ('rain', 0.3))
   ]
   np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize('name', restorers.RESTORERS)
+def test_every_restorer_has_a_dry_scale(name, tmp_path):
+  """Table 5c: the variant that trains it is small, and its restorer is the one named."""
+  config = runs.config(f'restorer_{name}', parse(tmp_path))
+  built = networks.build({section: config[section].to_dict() for section in networks.SECTIONS})
+  assert isinstance(built.restorer, restorers.RESTORERS[name])
+  shapes = jax.eval_shape(built.init_restoration, jax.random.key(0))
+  assert summary.parameters(shapes['restorer']) < 30_000

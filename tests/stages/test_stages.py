@@ -187,6 +187,30 @@ def test_stage2_phase_trains_its_network_only(tiny_config, batch, phase):
   assert int(state.step) == 6
 
 
+RESTORERS = {
+  'nafnet': {'dims': None, 'width': 8, 'blocks': (1, 1, 1)},
+  'restormer': {'dims': None, 'width': 8, 'blocks': (1, 1)},
+}
+
+
+@pytest.mark.parametrize('name', sorted(RESTORERS))
+def test_stage2_with_the_other_restorers(tiny_config, batch, name):
+  """Table 5c: the restorer learns and keeps no statistics."""
+  tiny_config.restorer.update({'name': name, **RESTORERS[name]})
+  networks, stage = make(tiny_config, 'stage2')
+  frozen = stage2_frozen(networks)
+  first = state = stage.init(jax.random.key(1))
+  step = jax.jit(stage.steps['restorer'])
+  losses = []
+  for _ in range(4):
+    state, metrics = step(state, frozen, batch)
+    losses.append(float(metrics['stage2/restorer_loss']))
+  assert changed(first.params, state.params) == {'restorer'} and not changed(first.stats, state.stats)
+  # Behind the last convolution, which starts at zero, everything moves as well.
+  same = jax.tree.map(np.array_equal, first.params['restorer'], state.params['restorer'])
+  assert not any(jax.tree.leaves(same)) and losses[-1] < losses[0]
+
+
 def test_joint_restorer_also_trains_theta(tiny_config, batch):
   tiny_config.stage2.joint_restorer = True
   networks, stage = make(tiny_config, 'stage2')

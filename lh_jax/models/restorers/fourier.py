@@ -1,4 +1,4 @@
-"""The Fourier unit of SFHformer: a learned filter on the Fourier plane, with the norms and the GELU that it shares.
+"""The Fourier unit of SFHformer: a learned filter on the Fourier plane, with the norms that it shares.
 
 Contract: images are (B, h, w, C) in and out; between the two transforms the channels stand first, which is the order
 that transforms want. Transforms and norm statistics are float32; the rest runs in `dtype`.
@@ -18,34 +18,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from lh_jax.models.layers import BatchNorm, LayerNorm2d
+from lh_jax.models.pointwise import Weights, gelu
 from lh_jax.ops.fourier import irfft2, rfft2
 
 NORMS = ('batch', 'layer', 'none')
 POSITION = 3  # side of the Fourier unit's depthwise kernel
-
-
-def gelu(x: jax.Array) -> jax.Array:
-  """The exact GELU, x Phi(x)."""
-  return _gelu(x) if x.dtype == jnp.float32 else nn.gelu(x, approximate=False)
-
-
-# By erf rather than by JAX's erfc: less than half the time, and wrong by no more than 1e-7 |x|. With a rule of ours, a
-# training step keeps one array for the derivative instead of three.
-@jax.custom_jvp
-def _gelu(x: jax.Array) -> jax.Array:
-  return x * _normal_cdf(x)
-
-
-@_gelu.defjvp
-def _gelu_derivative(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
-  (x,), (tangent,) = primals, tangents
-  cdf = _normal_cdf(x)
-  density = jnp.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
-  return x * cdf, tangent * (cdf + x * density)
-
-
-def _normal_cdf(x: jax.Array) -> jax.Array:
-  return 0.5 + 0.5 * lax.erf(x * math.sqrt(0.5))
 
 
 def norm(kind: str, *, train: bool, dtype: Any, name: str, axis: int = -1) -> Callable[[jax.Array], jax.Array]:
@@ -58,29 +35,24 @@ def norm(kind: str, *, train: bool, dtype: Any, name: str, axis: int = -1) -> Ca
   return lambda x: x.astype(dtype)
 
 
-class Weights(nn.Module):
-  """The parameters of a convolution, 'kernel' and 'bias', for a caller who computes it in a form of its own."""
-
-  shape: tuple[int, ...]  # HWIO
-  dtype: Any
-
-  @nn.compact
-  def __call__(self) -> tuple[jax.Array, jax.Array]:
-    kernel = self.param('kernel', nn.initializers.lecun_normal(), self.shape, jnp.float32)
-    bias = self.param('bias', nn.initializers.zeros, self.shape[-1:], jnp.float32)
-    return kernel.astype(self.dtype), bias.astype(self.dtype)
-
-
 class FourierUnit(nn.Module):
   """Filters an image on its Fourier plane with 1x1 convolutions, chosen per frequency among `groups` of them.
 
   Under the orthonormal transform the bins near zero frequency grow with sqrt(h w): batch statistics taken at one
   latent size fit another only in part, which the norms 'layer' and 'none' avoid.
+
+  Attributes:
+    groups: of filters.
+    norm: see `norm`.
+    dtype: of the activations.
+    gated: have the convolution that chooses among the groups, as published even for a single one, where it changes
+      nothing.
   """
 
   groups: int
   norm: str
   dtype: Any
+  gated: bool = True
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -93,15 +65,15 @@ class FourierUnit(nn.Module):
     # Real and imaginary part of a channel are neighbours.
     f = jnp.stack([plane.real, plane.imag], axis=1).reshape(2 * c, b, h, half)
     f = norm(self.norm, train=train, dtype=self.dtype, name='norm', axis=0)(f)
-    weights = [Weights(shape, self.dtype, name=name)() for name, shape in self._kernels(c).items()]
-    f = _filter(f, *weights, groups=self.groups).astype(jnp.float32).reshape(c, 2, b, h, half)
+    weights = {name: Weights(shape, self.dtype, name=name)() for name, shape in self._kernels(c).items()}
+    f = _filter(f, **weights, groups=self.groups).astype(jnp.float32).reshape(c, 2, b, h, half)
     plane = lax.complex(f[:, 0], f[:, 1])
     return (irfft2(plane, (h, w)) / scale).transpose(1, 2, 3, 0).astype(self.dtype)
 
   def _kernels(self, c: int) -> dict[str, tuple[int, ...]]:
     return {
       'position': (POSITION, POSITION, 1, 2 * c),
-      'gates': (1, 1, 2 * c, self.groups),
+      **({'gates': (1, 1, 2 * c, self.groups)} if self.gated else {}),
       'filters': (1, 1, 2 * c // self.groups, 2 * c * self.groups),
     }
 
@@ -112,7 +84,7 @@ class FourierUnit(nn.Module):
 
 
 @functools.partial(jax.jit, static_argnames='groups')
-def _filter(f: jax.Array, position: tuple, gates: tuple, filters: tuple, *, groups: int) -> jax.Array:
+def _filter(f: jax.Array, *, position: tuple, filters: tuple, gates: tuple | None = None, groups: int) -> jax.Array:
   """Maps a plane (2 C, B, h, half) to the filtered plane of the same shape; each pair is a kernel and its bias."""
   channels, b, h, half = f.shape
   f = _with_position(f, *position)

@@ -1,9 +1,10 @@
 """SFHformer: a U-net whose blocks mix space by depthwise convolutions and by a learned filter on the Fourier plane.
 
 The block is that of Jiang et al., "When Fast Fourier Transform Meets Transformer for Image Restoration" (ECCV 2024);
-the paper restores latents with it by default (Sec. 4, Table 5c). Contract: normalised latents (B, h, w, C_z) float32 in
-and out, any h and w. Where we differ from the published network: the input is added to the output, the last
-convolution starts at zero, so that the restorer starts as the identity, and the padding of convolutions is zero.
+the paper restores latents with it by default (Sec. 4, Table 5c). Contract: images or normalised latents
+(B, h, w, channels) float32 in and out, any h and w; the input is added to the output, as in the authors' code. Where we
+differ: the last convolution starts at zero, so that the restorer starts as the identity. The Fourier unit and the
+channel gates see the whole image, so tiles are not exact.
 
 Transforms, norm statistics and the residual around the network are float32; the rest runs in `dtype`.
 """
@@ -17,26 +18,22 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from lh_jax.models.layers import DepthwiseConv, depth_to_space
-from lh_jax.models.restorers.fourier import NORMS, FourierUnit, gelu, norm
-from lh_jax.ops.resize import pad_edge
-
-
-def _as_dot(x: jax.Array, kernel: jax.Array, *_: Any, **__: Any) -> jax.Array:
-  return lax.dot_general(x, kernel[0, 0], (((x.ndim - 1,), (0,)), ((), ())))
-
-
-# A convolution of 1x1 pixels written as the matrix product that it is: XLA's CPU convolution is up to twice as slow.
-Pointwise = functools.partial(nn.Conv, kernel_size=(1, 1), conv_general_dilated=_as_dot)
+from lh_jax.models.pointwise import Pointwise, gelu
+from lh_jax.models.restorers import borders
+from lh_jax.models.restorers.fourier import NORMS, FourierUnit, norm
 
 
 class Mixer(nn.Module):
-  """Mixes space: half of the features by dilated depthwise convolutions, half by a Fourier unit, then channel gates."""
+  """Mixes space: half of the features by dilated depthwise convolutions, half by a Fourier unit, then channel gates.
+
+  Attributes: see `SFHformer`.
+  """
 
   groups: int
-  norm: str
+  fourier_norm: str
+  wide: bool
   dtype: Any
 
   @nn.compact
@@ -50,11 +47,14 @@ class Mixer(nn.Module):
     fine = DepthwiseConv(3, dtype=self.dtype, name='local1')(fine)
     coarse = DepthwiseConv(3, dilation=2, dtype=self.dtype, name='local2')(coarse)
 
-    t = gelu(conv1(2 * c, name='global_in')(far))
-    t = t + FourierUnit(self.groups, self.norm, self.dtype, name='fourier')(t, train=train)
-    wide = gelu(conv1(c, name='global_out')(t))
+    if self.wide:
+      far = gelu(conv1(2 * c, name='global_in')(far))
+    fourier = FourierUnit(self.groups, self.fourier_norm, self.dtype, gated=self.wide, name='fourier')
+    far = far + fourier(far, train=train)
+    if self.wide:
+      far = gelu(conv1(c, name='global_out')(far))
 
-    m = gelu(jnp.concatenate([fine, coarse, wide], axis=-1))
+    m = gelu(jnp.concatenate([fine, coarse, far], axis=-1))
     mean = jnp.mean(m.astype(jnp.float32), axis=(1, 2), keepdims=True).astype(self.dtype)
     m = m * nn.sigmoid(conv1(2 * c, name='gate_out')(nn.relu(conv1(c, name='gate_in')(mean))))
     return conv1(c, name='project')(m)
@@ -78,14 +78,13 @@ class FeedForward(nn.Module):
 class SFHBlock(nn.Module):
   """y = x + beta Mixer(N(x)); y + gamma FeedForward(N(y)); beta and gamma start at zero.
 
-  Attributes:
-    groups: filters that a Fourier unit chooses among; 1 for simple tasks, 4 for hard ones.
-    norm: 'batch', 'layer' or 'none', here and in the Fourier unit.
-    dtype: of the activations.
+  Attributes: see `SFHformer`.
   """
 
   groups: int = 1
   norm: str = 'batch'
+  fourier_norm: str | None = None
+  wide: bool = True
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -95,22 +94,26 @@ class SFHBlock(nn.Module):
     normalise = functools.partial(norm, self.norm, train=train, dtype=self.dtype)
     beta = self.param('beta', nn.initializers.zeros, (c,), jnp.float32).astype(self.dtype).reshape(1, 1, 1, c)
     gamma = self.param('gamma', nn.initializers.zeros, (c,), jnp.float32).astype(self.dtype).reshape(1, 1, 1, c)
-    mixer = Mixer(self.groups, self.norm, self.dtype, name='mixer')
+    mixer = Mixer(self.groups, self.fourier_norm or self.norm, self.wide, self.dtype, name='mixer')
     x = x.astype(self.dtype)
     x = x + beta * mixer(normalise(name='norm1')(x), train=train)
     return x + gamma * FeedForward(self.dtype, name='feed_forward')(normalise(name='norm2')(x))
 
 
 class SFHformer(nn.Module):
-  """Latent restorer z -> z + net(z); net is a U-net of SFH blocks.
+  """Restorer z -> z + net(z); net is a U-net of SFH blocks. The defaults are the latent preset.
 
   Attributes:
-    channels: of the latent, in and out.
+    channels: of the latent or image, in and out.
     dims: channels of the stages, down to the middle one and up again; their number is odd, each is even. Three dims
       make one halving of the resolution, a single one a flat network.
     blocks: blocks per stage.
-    groups: see `SFHBlock`.
+    groups: filters that a Fourier unit chooses among; 1 for simple tasks, 4 for hard ones.
     norm: 'batch' (as published), 'layer' or 'none'.
+    fourier_norm: the same in the Fourier unit; None is that of the rest.
+    wide: the Fourier unit sees twice the channels, between two convolutions, as published; the authors' checkpoints for
+      haze and motion blur have it on the channels themselves, with one group of filters.
+    padding: see `borders.pad_to_multiple`.
     dtype: of the activations; bfloat16 for GPUs and TPUs.
   """
 
@@ -119,29 +122,35 @@ class SFHformer(nn.Module):
   blocks: Sequence[int] = (2, 3, 2)
   groups: int = 1
   norm: str = 'batch'
+  fourier_norm: str | None = None
+  wide: bool = True
+  padding: str = 'edge'
   dtype: Any = jnp.float32
+
+  @property
+  def multiple(self) -> int:
+    """Sides that are a multiple of it are not padded."""
+    return 2 ** (len(self.dims) // 2)
 
   @nn.compact
   def __call__(self, z: jax.Array, *, train: bool) -> jax.Array:
-    """Restores latents.
+    """Restores latents or images.
 
     Args:
-      z: (B, h, w, channels), normalised, of any height and width: padded here by edge replication to a multiple of
-        the U-net's stride, and cropped back.
+      z: (B, h, w, channels) of any height and width.
       train: batch norms use the batch's statistics and update the running ones ('batch_stats' must be mutable).
 
     Returns:
       (B, h, w, channels) float32.
 
     Raises:
-      ValueError: fields that do not fit each other, or latents of another channel count.
+      ValueError: fields that do not fit each other, or an input of another channel count.
     """
     self._check(z)
     conv = functools.partial(nn.Conv, dtype=self.dtype)
     depth = len(self.dims) // 2
-    stride = 2**depth
     h, w = z.shape[1:3]
-    x = pad_edge(z, ((0, 0), (0, -h % stride), (0, -w % stride), (0, 0)))
+    x = borders.pad_to_multiple(z, self.multiple, self.padding)
 
     x = conv(self.dims[0], (3, 3), name='conv_in')(x)
     skips = []
@@ -160,7 +169,8 @@ class SFHformer(nn.Module):
 
   def _stage(self, x: jax.Array, index: int, *, train: bool) -> jax.Array:
     for j in range(self.blocks[index]):
-      x = SFHBlock(self.groups, self.norm, self.dtype, name=f'stage{index}_block{j}')(x, train=train)
+      block = SFHBlock(self.groups, self.norm, self.fourier_norm, self.wide, self.dtype, name=f'stage{index}_block{j}')
+      x = block(x, train=train)
     return x
 
   def _check(self, z: jax.Array) -> None:
@@ -176,10 +186,9 @@ class SFHformer(nn.Module):
         f'SFHformer got groups={self.groups} for dims={tuple(self.dims)}; groups must divide 4 times each dim '
         '(change restorer.groups)'
       )
-    if self.norm not in NORMS:
-      raise ValueError(f'unknown restorer norm {self.norm!r}; known norms: {", ".join(NORMS)}')
-    if z.shape[-1] != self.channels:
-      raise ValueError(
-        f'SFHformer got latents of shape {z.shape}; their last axis must be channels={self.channels} '
-        '(vae.latent_channels)'
-      )
+    for kind in (self.norm, self.fourier_norm or self.norm):
+      if kind not in NORMS:
+        raise ValueError(f'unknown restorer norm {kind!r}; known norms: {", ".join(NORMS)}')
+    if self.groups > 1 and not self.wide:
+      raise ValueError(f'SFHformer got groups={self.groups} with wide=False, which has one group of filters only')
+    borders.check_channels('SFHformer', z, self.channels)

@@ -193,17 +193,14 @@ def test_a_few_steps_reduce_the_loss():
   assert losses[-1] < 0.7 * losses[0]
 
 
-def test_build_turns_lists_into_tuples():
-  module = restorers.build('sfhformer', dims=[8, 12, 8], blocks=[1, 1, 1])
-  assert module.dims == (8, 12, 8) and hash(module) is not None
-
-
 @pytest.mark.parametrize(
   'options, message',
   [
     ({'dims': (8, 16)}, r'dims=\(8, 16\) and blocks=\(0, 1, 0\); both need the same odd length'),
     ({'blocks': (1,)}, 'both need the same odd length'),
     ({'dims': (8, 9, 8)}, 'each must be even'),
+    ({'fourier_norm': 'instance'}, "unknown restorer norm 'instance'"),
+    ({'groups': 2, 'wide': False}, 'groups=2 with wide=False, which has one group of filters only'),
     ({'groups': 3}, 'groups=3 for dims=.* groups must divide 4 times each dim'),
     ({'norm': 'instance'}, "unknown restorer norm 'instance'; known norms: batch, layer, none"),
     ({'channels': 5}, 'their last axis must be channels=5'),
@@ -212,8 +209,3 @@ def test_build_turns_lists_into_tuples():
 def test_field_errors(options, message):
   with pytest.raises(ValueError, match=message):
     restorers.build('sfhformer', **{**TINY, **options}).init(jax.random.key(0), jnp.zeros((1, 4, 4, 4)), train=False)
-
-
-def test_unknown_restorer():
-  with pytest.raises(ValueError, match="unknown restorer 'swinir'; known restorers: sfhformer"):
-    restorers.build('swinir')
