@@ -102,7 +102,7 @@ def cases(every: bool) -> list[Case]:
   found += [Case('restorer', 'v5e', 16, fsdp=f) for f in (16, 4)]
   found += [Case('stage 1', 'v5e', 16, fsdp=16)]
   found += [Case('stage 1', 'v5e', 16, 'strong'), Case('restorer', 'v5e', 8, 'strong')]
-  found += [Case('stage 1', 'v5e', 64, 'strong', space=4), Case('restorer', 'v5e', 64, 'strong', space=8)]
+  found += [Case('stage 1', 'v5e', 64, 'strong', space=4), Case('restorer', 'v5e', 32, 'strong', space=4)]
   found += [Case(p, c, 256) for c in others for p in PHASES]
   found += [Case(image, 'v5e', 8, 'space') for image in images if image.startswith('4K')]
   found += [Case(image, 'v5e', 4, 'space') for image in images if image.startswith('8K')]

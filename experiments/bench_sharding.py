@@ -31,7 +31,7 @@ CASES = {
   'one device': (1, 1, {}),
   'data 4': (1, 4, {}),
   'fsdp 4': (1, 4, {'fsdp': 4}),
-  'space 4': (1, 4, {'space': 4}),
+  'space 2': (1, 2, {'space': 2}),
   'data 4, two processes': (2, 2, {}),
   'fsdp 4, two processes': (2, 2, {'fsdp': 4}),
 }

@@ -1,10 +1,7 @@
-"""MAE, CLIP, SigLIP and SAM: every block and the result against transformers, sizes, windows and relative positions."""
+"""MAE, CLIP, SigLIP and SAM: low precision, sizes, windows and relative positions; values are in tests/test_golden.py."""
 
 from __future__ import annotations
 
-import functools
-import importlib.util
-import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -12,87 +9,25 @@ import numpy as np
 import pytest
 
 from lh_jax import weight_files
-from lh_jax.convert import layouts
-from lh_jax.convert import sources
-from lh_jax.convert import tensor_files
 from lh_jax.models import foundation
 from lh_jax.models.foundation import sam
 from lh_jax.models.foundation import vit
 from lh_jax.ops import resize
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-FIXTURES = ROOT / 'tests' / 'fixtures'
-KINDS = ('mae', 'clip', 'siglip', 'sam')
-TINY = {
-  'mae': dict(),
-  'clip': dict(),
-  'siglip': dict(hidden=20),
-  'sam': dict(window=3, channels=8),
-}
-SIZES = ((20, 20), (32, 32), (12, 28))
+from tests import golden
+from tests.parity import make_foundation_golden as recipe
+
+SIZES = recipe.IMAGE_SIZES
 
 
-def tiny(kind):
-  """The network of which tests/fixtures has weights: the fields of the tiny test model, narrower."""
-  module = foundation.FOUNDATIONS[f'tiny_{kind}'].module
-  return module.clone(dim=8, heads=2, depth=2, patch=4, grid=5, **TINY[kind])
-
-
-def abstract(module):
-  return jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))['params']
-
-
-def converted(kind):
-  tensors = tensor_files.read(FIXTURES / f'foundation_{kind}.safetensors')
-  return layouts.convert(tensors, abstract(tiny(kind)), sources.LAYOUTS[kind])
-
-
-def states(module, params, images):
-  """The state after every block and the result, without class token, (1, h, w, channels)."""
-  result, state = jax.jit(functools.partial(module.apply, capture_intermediates=True))({'params': params}, images)
-  grid = result.shape[1:3]
-  found = {'final': result}
-  for i in range(module.depth):
-    block = state['intermediates'][f'block_{i}']['__call__'][0]
-    found[f'block_{i}'] = block[:, -grid[0] * grid[1] :].reshape(1, *grid, -1) if block.ndim == 3 else block
-  return found
-
-
-@pytest.fixture(scope='module')
-def recipe():
-  spec = importlib.util.spec_from_file_location('recipe', ROOT / 'tests' / 'parity' / 'make_foundation_golden.py')
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
-
-
-@pytest.fixture(scope='module')
-def golden():
-  with np.load(FIXTURES / 'foundation_golden.npz') as file:
-    return dict(file)
-
-
-@pytest.mark.parametrize('size', SIZES)
-@pytest.mark.parametrize('kind', KINDS)
-def test_every_block_equals_transformers(kind, size, recipe, golden):
-  # 20 x 20 is the stored grid, 5 x 5 tokens; windows of 3 are padded in each of the sizes but the last's height.
-  assert recipe.IMAGE_SIZES == SIZES
-  found = states(tiny(kind), converted(kind), recipe.image(size))
-  assert set(found) == {'block_0', 'block_1', 'final'}
-  for name, value in found.items():
-    expected = golden[f'{kind}/{size[0]}x{size[1]}/{name}']
-    assert value.shape == expected.shape
-    np.testing.assert_allclose(value, expected, atol=1e-5 * np.abs(expected).max())
-
-
-@pytest.mark.parametrize('kind', KINDS)
-def test_bfloat16_is_close(kind, recipe, golden):
-  half = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), converted(kind))
-  module = tiny(kind)
+@pytest.mark.parametrize('kind', golden.FOUNDATIONS)
+def test_bfloat16_is_close(kind):
+  module, params = golden.transformer(kind)
+  half = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), params)
   for size in SIZES:
     result = jax.jit(module.apply)({'params': half}, jnp.asarray(recipe.image(size), jnp.bfloat16))
     assert result.dtype == jnp.bfloat16
-    expected = golden[f'{kind}/{size[0]}x{size[1]}/final']
+    expected = golden.load('foundation')[f'{kind}/{size[0]}x{size[1]}/final']
     error = np.linalg.norm(np.asarray(result, np.float32) - expected) / np.linalg.norm(expected)
     assert error < 0.02
 
@@ -172,7 +107,7 @@ def test_every_kind_has_its_own_preprocessing(kind, mean, deviation):
   np.testing.assert_allclose(jax.jit(model.features)(params, images), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('kind', golden.FOUNDATIONS)
 def test_tiny_models_run_and_depend_on_the_image(kind):
   model = foundation.build(f'tiny_{kind}')
   assert not model.needs_weights

@@ -1,47 +1,16 @@
-"""Restorers against spandrel's NAFNet and Restormer and the authors' SFHformer (golden values), and published sizes."""
+"""Published restorers on pixels: their sizes; values are in tests/test_golden.py."""
 
 import functools
-import json
 
 import jax
 import numpy as np
 import pytest
 
-from lh_jax.convert import restorers as converter
 from lh_jax.models import restorers
 from lh_jax.models import summary
 from lh_jax.models.restorers import pixel
 
 from tests.conftest import ROOT
-from tests.parity import make_restorers_golden as recipe
-
-
-@pytest.fixture(scope='module')
-def golden():
-  """Values made by tests/parity/make_restorers_golden.py, which names the versions."""
-  with np.load(recipe.FIXTURE) as file:
-    return dict(file)
-
-
-@functools.cache
-def converted(name, shapes):
-  module = restorers.build(**recipe.NETWORKS[name], channels=3)
-  return module, converter.convert(recipe.weights(json.loads(shapes)), module)
-
-
-@pytest.mark.parametrize('size', recipe.SIZES)
-@pytest.mark.parametrize('name', recipe.NETWORKS)
-def test_equals_the_independent_implementation(name, size, golden):
-  module, variables = converted(name, str(golden[f'{name}/shapes']))
-  apply = jax.jit(functools.partial(module.apply, train=False, capture_intermediates=True))
-  output, state = apply(variables, recipe.image(size))
-  found = {key: value['__call__'][0] for key, value in state['intermediates'].items() if '_block' in key}
-  found['output'] = output
-  prefix = f'{name}/{size[0]}x{size[1]}/'
-  expected = {key.removeprefix(prefix): value for key, value in golden.items() if key.startswith(prefix)}
-  assert found.keys() == expected.keys()
-  for key, value in expected.items():
-    np.testing.assert_allclose(found[key], value, atol=1e-4 * np.abs(value).max(), err_msg=key)
 
 
 def sizes(module, side=256):

@@ -1,0 +1,176 @@
+"""Seconds of foundation models and restorers at their training shapes: ours, and the PyTorch implementation.
+
+    python experiments/bench_networks.py -o experiments/results/networks_cpu.json [--only TEXT] [--rounds 5]
+
+needs the extra `parity` (torch, transformers, spandrel, spandrel_extra_arches); SFHformer also the environment variable
+LH_JAX_SFHFORMER, a checkout of https://github.com/deng-ai-lab/SFHformer. In one process, on the same cores, in turns:
+one call of ours, one of theirs, round after round; medians. Random weights, float32. 'forward + backward' is the
+gradient of the mean square of the output with respect to all parameters.
+
+The shapes are those of one device of the paper's four: four images of 256 for stage 1 (16 x 16 tokens), two latents of
+64 x 64 for stage 2 (crops of 512); the networks on pixels take one crop of 128; of the latent restorers, NAFNet is the one that the other
+implementation can be built for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import pathlib
+import statistics
+import sys
+import time
+from typing import Any, Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from lh_jax import results  # noqa: E402
+from lh_jax.models import foundation  # noqa: E402
+from lh_jax.models import restorers  # noqa: E402
+from lh_jax.models.restorers import pixel  # noqa: E402
+import records  # noqa: E402
+from tests.parity import make_foundation_golden  # noqa: E402
+from tests.parity import make_restorers_golden  # noqa: E402
+
+IMAGES, CROP = 4, 256
+LATENTS, LATENT = 2, (64, 64, 32)
+PIXEL_CROP = 128
+
+
+def foundation_pair(name: str) -> tuple[Any, Any, np.ndarray]:
+  """Returns (our function of (params, x), our parameters), their module, and the input (B, H, W, 3)."""
+  model = foundation.build(name)
+  rows, columns = model.token_grid((CROP, CROP))
+  side = rows * model.module.stride
+  params = model.init(jax.random.key(0))
+  x = np.random.default_rng(0).standard_normal((IMAGES, side, columns * model.module.stride, 3)).astype(np.float32)
+  return (lambda params, x: model.module.apply({'params': params}, x), params), _transformer(name, side), x
+
+
+def _transformer(name: str, side: int) -> Any:
+  """The same encoder of transformers, for square images of a side, from an image batch (B, 3, H, W) to tokens."""
+  transformers = make_foundation_golden.load_transformers()
+  if name == 'dinov2_vits14':
+    config = transformers.Dinov2Config(hidden_size=384, num_hidden_layers=12, num_attention_heads=6, image_size=518)
+    return transformers.Dinov2Model(config)
+  base = {'image_size': side}
+  if name == 'mae_vitb16':
+    # As a plain encoder: MAE's own shuffles patches even where it masks none.
+    return transformers.ViTModel(transformers.ViTConfig(**base), add_pooling_layer=False)
+  if name == 'clip_vitb16':
+    return transformers.CLIPVisionModel(
+      transformers.CLIPVisionConfig(
+        hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12, patch_size=16, **base
+      )
+    )
+  if name == 'siglip_vitb16':
+    config = transformers.SiglipVisionConfig(patch_size=16, vision_use_head=False, **base)
+    return transformers.SiglipVisionModel(config)
+  assert name == 'sam_vitb16', name
+  return transformers.SamVisionModel(transformers.SamVisionConfig(**base))
+
+
+def restorer_pair(name: str) -> tuple[Any, Any, np.ndarray]:
+  """As `foundation_pair`, for a network on pixels, or 'nafnet' on latents."""
+  if name == 'nafnet':
+    module = restorers.build(name, channels=LATENT[-1])
+    options = {'name': name, 'channels': LATENT[-1], 'width': module.width, 'blocks': module.blocks}
+    shape = (LATENTS, *LATENT)
+  else:
+    module, options, shape = pixel.build(name), pixel.NETWORKS[name], (1, PIXEL_CROP, PIXEL_CROP, 3)
+  x = np.random.default_rng(0).random(shape, np.float32)
+  variables = jax.jit(functools.partial(module.init, train=False))(jax.random.key(0), x[:1, :32, :32])
+  fixed = {key: value for key, value in variables.items() if key != 'params'}
+
+  def apply(params: Any, x: jax.Array) -> jax.Array:
+    return module.apply({'params': params, **fixed}, x, train=False)
+
+  theirs, _ = make_restorers_golden.model(options, checkout=os.environ.get(make_restorers_golden.CHECKOUT))
+  return (apply, variables['params']), theirs, x
+
+
+CASES: dict[str, Callable[[str], tuple[Any, Any, np.ndarray]]] = {
+  **dict.fromkeys(('dinov2_vits14', 'mae_vitb16', 'clip_vitb16', 'siglip_vitb16', 'sam_vitb16'), foundation_pair),
+  **dict.fromkeys(('nafnet', 'nafnet_gopro_width32', 'restormer_deraining', 'sfhformer_l'), restorer_pair),
+}
+
+
+def calls(name: str) -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
+  """Returns (ours, theirs), ready to be called, by what is computed; ours are compiled."""
+  import torch
+
+  (apply, params), theirs, x = CASES[name](name)
+  theirs.eval()  # As ours: no dropout, running statistics.
+  images = torch.from_numpy(x.transpose(0, 3, 1, 2).copy())
+  parameters = [value for value in theirs.parameters() if value.requires_grad]
+  x = jax.device_put(x)
+
+  def loss(params: Any, x: jax.Array) -> jax.Array:
+    return jnp.mean(jnp.square(apply(params, x)))
+
+  def their_output() -> Any:
+    found = theirs(images)
+    return found if isinstance(found, torch.Tensor) else found.last_hidden_state
+
+  def their_forward() -> None:
+    with torch.no_grad():
+      their_output()
+
+  def their_backward() -> None:
+    torch.autograd.grad(their_output().square().mean(), parameters, allow_unused=True)
+
+  forward = jax.jit(apply).lower(params, x).compile()
+  backward = jax.jit(jax.grad(loss)).lower(params, x).compile()
+  return {
+    'forward': (lambda: jax.block_until_ready(forward(params, x)), their_forward),
+    'forward + backward': (lambda: jax.block_until_ready(backward(params, x)), their_backward),
+  }
+
+
+def measure(name: str, rounds: int) -> Iterator[dict[str, Any]]:
+  """Yields one row for each thing that is computed: medians, and the median of the ratios, ours over theirs."""
+  for what, pair in calls(name).items():
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for turn in range(rounds + 1):
+      for call, found in zip(pair, seconds):
+        started = time.perf_counter()
+        call()
+        if turn:  # The first warms up.
+          found.append(time.perf_counter() - started)
+    ratio = statistics.median(a / b for a, b in zip(*seconds))
+    ours, theirs = (round(statistics.median(found), 4) for found in seconds)
+    yield {'network': name, 'what': what, 'ours_s': ours, 'pytorch_s': theirs, 'ratio': round(ratio, 3)}
+
+
+def main() -> None:
+  """Measures, prints the table, and writes the result."""
+  import torch
+
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('--only', default='', help='networks whose name contains this')
+  parser.add_argument('--rounds', type=int, default=5, help='default %(default)s')
+  parser.add_argument('-o', '--output', type=pathlib.Path, help='JSON file to write')
+  options = parser.parse_args()
+  rows = []
+  for name in CASES:
+    if options.only in name:
+      for row in measure(name, options.rounds):
+        rows.append(row)
+        print(row, flush=True)
+      jax.clear_caches()
+  columns = ('network', 'what', 'ours_s', 'pytorch_s', 'ratio')
+  print(results.markdown(columns, [[str(row[column]) for column in columns] for row in rows]))
+  if options.output:
+    versions = {'torch': torch.__version__, 'torch_threads': torch.get_num_threads()}
+    report = records.made_by() | versions | {'load_average': os.getloadavg()[0], 'rounds': options.rounds}
+    results.write_json(options.output, report | {'rows': rows}, indent=1)
+
+
+if __name__ == '__main__':
+  main()
