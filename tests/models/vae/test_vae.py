@@ -7,6 +7,7 @@ import pytest
 
 from lh_jax.models import summary
 from lh_jax.models import vae
+from lh_jax.models.vae import convolutional
 
 
 @pytest.mark.parametrize(
@@ -75,10 +76,10 @@ def test_sample_has_the_posterior_moments():
 
 def test_match_channels():
   x = jnp.arange(4.0).reshape(1, 1, 1, 4)
-  np.testing.assert_array_equal(vae.match_channels(x, 2)[0, 0, 0], [0.5, 2.5])
-  np.testing.assert_array_equal(vae.match_channels(x, 8)[0, 0, 0], [0, 0, 1, 1, 2, 2, 3, 3])
+  np.testing.assert_array_equal(convolutional.match_channels(x, 2)[0, 0, 0], [0.5, 2.5])
+  np.testing.assert_array_equal(convolutional.match_channels(x, 8)[0, 0, 0], [0, 0, 1, 1, 2, 2, 3, 3])
   with pytest.raises(ValueError, match='cannot turn 4 channels into 3.*vae.channels'):
-    vae.match_channels(x, 3)
+    convolutional.match_channels(x, 3)
 
 
 def test_errors():

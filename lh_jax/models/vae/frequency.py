@@ -1,0 +1,1 @@
+"""The body of the authors' earlier VAE."""
