@@ -256,18 +256,20 @@ _depthwise_shift.defvjp(_depthwise_shift_forward, _depthwise_shift_backward)
 
 
 class DepthwiseConv(nn.Module):
-  """Depthwise convolution with a bias; parameters 'kernel' (k, k, 1, C) and 'bias' (C,).
+  """Depthwise convolution; parameters 'kernel' (k, k, 1, C) and 'bias' (C,).
 
   Attributes:
     kernel_size: side k of the square kernel.
     dilation: spacing of the taps in pixels.
     method: see `depthwise_conv`.
+    use_bias: add a bias.
     dtype: of the computation and of the result; None keeps the input's.
   """
 
   kernel_size: int
   dilation: int = 1
   method: str = 'auto'
+  use_bias: bool = True
   dtype: Any = None
 
   @nn.compact
@@ -276,7 +278,9 @@ class DepthwiseConv(nn.Module):
     c = x.shape[-1]
     shape = (self.kernel_size, self.kernel_size, 1, c)
     kernel = self.param('kernel', nn.initializers.lecun_normal(), shape, jnp.float32)
-    bias = self.param('bias', nn.initializers.zeros, (c,), jnp.float32)
     x = x.astype(self.dtype or x.dtype)
     y = depthwise_conv(x, kernel, dilation=self.dilation, method=self.method)
+    if not self.use_bias:
+      return y
+    bias = self.param('bias', nn.initializers.zeros, (c,), jnp.float32)
     return y + bias.astype(y.dtype).reshape(1, 1, 1, c)

@@ -17,19 +17,11 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from lh_jax.models.layers import DepthwiseConv, depth_to_space
-from lh_jax.models.restorers.fourier import NORMS, FourierUnit, gelu, norm
+from lh_jax.models.pointwise import Pointwise, gelu
+from lh_jax.models.restorers.fourier import NORMS, FourierUnit, norm
 from lh_jax.ops.resize import pad_edge
-
-
-def _as_dot(x: jax.Array, kernel: jax.Array, *_: Any, **__: Any) -> jax.Array:
-  return lax.dot_general(x, kernel[0, 0], (((x.ndim - 1,), (0,)), ((), ())))
-
-
-# A convolution of 1x1 pixels written as the matrix product that it is: XLA's CPU convolution is up to twice as slow.
-Pointwise = functools.partial(nn.Conv, kernel_size=(1, 1), conv_general_dilated=_as_dot)
 
 
 class Mixer(nn.Module):

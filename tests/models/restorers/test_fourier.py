@@ -1,4 +1,4 @@
-"""The Fourier unit against convolutions in the usual order of axes, and the GELU against JAX's."""
+"""The Fourier unit against convolutions in the usual order of axes."""
 
 import flax.linen as nn
 import jax
@@ -50,13 +50,3 @@ def test_unit_and_its_gradients(groups, size):
   plain = both(lambda params, x: plain_unit(params, x, groups))
   for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(plain), strict=True):
     np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-5)
-
-
-def test_gelu_and_its_derivative():
-  x = jnp.linspace(-12.0, 12.0, 4001)
-  for a, b in zip(
-    *(jax.vmap(jax.value_and_grad(f))(x) for f in (fourier.gelu, lambda x: nn.gelu(x, approximate=False)))
-  ):
-    np.testing.assert_allclose(a, b, atol=2e-6)
-  low = x.astype(jnp.bfloat16)
-  np.testing.assert_array_equal(fourier.gelu(low), nn.gelu(low, approximate=False))
