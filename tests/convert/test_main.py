@@ -68,6 +68,7 @@ def test_metadata_says_where_the_weights_come_from(tiny, tmp_path):
     'name': 'dinov2_vits14',
     'source': 'official.pth',
     'source_sha256': hashlib.sha256(tiny.read_bytes()).hexdigest(),
+    'licence': 'Apache-2.0',
     'lh_jax_version': lh_jax.__version__,
   }
 

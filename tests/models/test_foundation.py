@@ -14,7 +14,9 @@ import pytest
 
 from lh_jax import weight_files
 from lh_jax.convert import dinov2
+from lh_jax.convert import layouts
 from lh_jax.convert import pickle_reader
+from lh_jax.convert import tensor_files
 from lh_jax.convert import vgg16
 from lh_jax.models import foundation
 from lh_jax.models.foundation import vgg
@@ -164,7 +166,7 @@ def test_vit_equals_transformers(name, recipe, golden):
   # Every block's hidden state and the final tokens, square (the stored grid and another) and not.
   module = vit.VisionTransformer(**recipe.TINY[name])
   like = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))['params']
-  params = dinov2.convert(dinov2.read_tensors(FIXTURES / f'{name}.pth'), like)
+  params = layouts.convert(tensor_files.read(FIXTURES / f'{name}.pth'), like, dinov2.LAYOUTS)
   apply = jax.jit(functools.partial(module.apply, capture_intermediates=True))
   for size in recipe.IMAGE_SIZES:
     tokens, state = apply({'params': params}, recipe.image(size))

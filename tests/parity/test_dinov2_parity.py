@@ -16,7 +16,9 @@ import pytest
 
 from lh_jax import weight_files
 from lh_jax.convert import dinov2
+from lh_jax.convert import layouts
 from lh_jax.convert import pth_reader
+from lh_jax.convert import tensor_files
 from lh_jax.models import foundation
 from lh_jax.models.foundation import vit
 
@@ -78,7 +80,7 @@ def vit_s():
 @pytest.mark.parametrize('size', [(518, 518), (224, 224), (140, 308)])
 def test_vit_s14(vit_s, size, monkeypatch):
   module = foundation.build('dinov2_vits14').module
-  params = dinov2.convert(to_numpy(recipe.official_state_dict(vit_s)), abstract(module))
+  params = layouts.convert(to_numpy(recipe.official_state_dict(vit_s)), abstract(module), dinov2.LAYOUTS)
   if size != (518, 518):
     monkeypatch.setattr(vit_s.embeddings, 'interpolate_pos_encoding', None)
     recipe.use_official_positions(vit_s)
@@ -90,7 +92,7 @@ def test_vit_s14(vit_s, size, monkeypatch):
 def test_vit_s14_with_registers(size):
   module = foundation.build('dinov2_vits14_reg4').module
   model = recipe.transformers_model(1, registers=4, **VIT_S)
-  params = dinov2.convert(to_numpy(recipe.official_state_dict(model)), abstract(module))
+  params = layouts.convert(to_numpy(recipe.official_state_dict(model)), abstract(module), dinov2.LAYOUTS)
   assert max(errors(module, params, model, size).values()) < TOLERANCE
 
 
@@ -98,7 +100,7 @@ def test_swiglu():
   options = dict(dim=48, depth=3, heads=3, grid=8, swiglu=True)
   module = vit.VisionTransformer(**options)
   model = recipe.transformers_model(2, **options)
-  params = dinov2.convert(to_numpy(recipe.official_state_dict(model)), abstract(module))
+  params = layouts.convert(to_numpy(recipe.official_state_dict(model)), abstract(module), dinov2.LAYOUTS)
   assert max(errors(module, params, model, (112, 112)).values()) < TOLERANCE
 
 
@@ -138,8 +140,8 @@ def test_pth_and_safetensors_give_the_same_tree(name, prefix, tmp_path):
   else:
     model.save_pretrained(tmp_path)
   like = foundation.build(name).abstract_params()
-  first = dinov2.convert(dinov2.read_tensors(tmp_path / 'official.pth'), like)
-  second = dinov2.convert(dinov2.read_tensors(tmp_path / 'model.safetensors'), like)
+  first = layouts.convert(tensor_files.read(tmp_path / 'official.pth'), like, dinov2.LAYOUTS)
+  second = layouts.convert(tensor_files.read(tmp_path / 'model.safetensors'), like, dinov2.LAYOUTS)
   jax.tree.map(np.testing.assert_array_equal, first, second)
   weight_files.save(tmp_path / 'ours.safetensors', first, {'name': name})
   third = weight_files.load_foundation(name, tmp_path / 'ours.safetensors', like)

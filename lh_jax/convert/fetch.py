@@ -1,0 +1,143 @@
+"""Downloads a published weight file from its official address, whole and checked, or says how to do without a network.
+
+The bytes go to `FILE.part` beside the destination; a download that was cut off goes on where it ended, if the server
+can. A file gets its name only when it is complete and its checksum is the published one; a file with another checksum
+is kept as `FILE.wrong`, so that the next attempt starts anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import pathlib
+import re
+import urllib.error
+import urllib.request
+
+from lh_jax import progress
+from lh_jax import published
+from lh_jax import weight_files
+
+CHUNK = 2**20
+# A server that says nothing for so long has hung up.
+TIMEOUT_SECONDS = 60
+
+
+def fetch(name: str, *, shown: bool = False) -> tuple[pathlib.Path, str]:
+  """Gets a published file, unless it is there already.
+
+  Args:
+    name: key of `published.FILES`.
+    shown: draw a progress bar.
+
+  Returns:
+    (path of the file in `downloads/` of the folder of converted weights, its address).
+
+  Raises:
+    OSError: the file cannot be downloaded; the message says what to place where.
+    ValueError: there is no address to download from, or the checksum is wrong.
+  """
+  file = published.FILES[name]
+  if not file.addresses:
+    raise ValueError(f'there is no address to download {name} from. {published.how_to_get(name)}')
+  path = weight_files.default_path(name).parent / 'downloads' / file.name
+  if not path.exists():
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+      download(file.addresses[0], path, shown=shown)
+    except (OSError, http.client.HTTPException) as error:
+      raise OSError(
+        f'could not download {file.addresses[0]} ({error}). Run the command again to go on, or fetch the file where '
+        f'there is a network, place it at {path}, and run the command again.'
+      ) from error
+  check(path, file.digest)
+  return path, file.addresses[0]
+
+
+def download(address: str, path: pathlib.Path, *, shown: bool = False) -> None:
+  """Downloads a file, going on where an earlier attempt ended.
+
+  Args:
+    address: what to get.
+    path: destination; `path` with `.part` added holds what has come so far.
+    shown: draw a progress bar.
+
+  Raises:
+    OSError: the server cannot be reached, refuses, or ends before the file does.
+    http.client.HTTPException: the server's answer is no HTTP.
+  """
+  part = path.with_name(path.name + '.part')
+  start = part.stat().st_size if part.exists() else 0
+  request = urllib.request.Request(address, headers={'Range': f'bytes={start}-'} if start else {})
+  try:
+    answer = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
+  except urllib.error.HTTPError as error:
+    if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+      raise
+    # Nothing comes after what is there: it is the whole file, or more than that.
+    if _total(error.headers) == start:
+      os.replace(part, path)
+      return
+    part.unlink()
+    download(address, path, shown=shown)
+    return
+  with answer:
+    if answer.status == http.client.PARTIAL_CONTENT:
+      total = _total(answer.headers)
+    else:
+      # A server without ranges sends everything again.
+      start, length = 0, answer.headers.get('Content-Length')
+      total = int(length) if length else None
+    done = start
+    with part.open('ab' if start else 'wb') as file, progress.Count('B', shown=shown, scaled=True) as bar:
+      while chunk := answer.read(CHUNK):
+        file.write(chunk)
+        done += len(chunk)
+        bar(done, total or done)
+  if total is not None and done != total:
+    raise OSError(f'the connection ended after {done} of {total} bytes')
+  os.replace(part, path)
+
+
+def check(path: pathlib.Path, digest: str) -> None:
+  """Compares a file with the checksum that its publisher states.
+
+  Args:
+    path: the file; with another checksum it is renamed to `<name>.wrong`.
+    digest: as in `published.File`; empty checks nothing.
+
+  Raises:
+    ValueError: the checksum is another.
+  """
+  if not digest:
+    return
+  kind, _, expected = digest.partition(':')
+  found = checksum(path, kind)
+  if not found.startswith(expected):
+    aside = path.with_name(path.name + '.wrong')
+    os.replace(path, aside)
+    raise ValueError(
+      f'{path}: its {kind} is {found}, but its publisher states {expected}; it was set aside as {aside.name}. '
+      'Run the command again to download it anew.'
+    )
+
+
+def checksum(path: pathlib.Path, kind: str) -> str:
+  """Hexadecimal checksum of a file.
+
+  Args:
+    path: the file.
+    kind: 'sha256' or 'md5'.
+
+  Returns:
+    The checksum.
+  """
+  with path.open('rb') as file:
+    return hashlib.file_digest(file, kind).hexdigest()
+
+
+def _total(headers: http.client.HTTPMessage) -> int | None:
+  """Size of the whole file, from the header `Content-Range: bytes 5-9/10` or `bytes */10`."""
+  match = re.search(r'/(\d+)$', headers.get('Content-Range', ''))
+  return int(match.group(1)) if match else None

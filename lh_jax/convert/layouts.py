@@ -1,0 +1,156 @@
+"""From the tensors of a checkpoint to our tree, by tables of names: the machinery that every converter shares.
+
+A `Layout` is one way in which a network is published, for example 'official' or 'Hugging Face'. Its table maps our names
+to theirs, a layer ('block_#/norm1': 'blocks.#.norm1') or a single tensor ('pos_embed': 'pos_embed') an entry:
+- '#' is a number; the first of ours is the first of theirs, and so on ('encoder_#/block_#').
+- '{a,b}' in theirs are several tensors that ours stacks in that order along its last axis, the output channels.
+- A layer has a leaf for each of ours: kernel and scale are `weight`, bias is `bias`, and so on (`Layout.leaves`).
+
+Kernels, that is, leaves called 'kernel', are transposed where the layout is PyTorch's: (out, in, h, w) -> (h, w, in, out)
+and (out, in) -> (in, out). Nothing else is. Axes of length 1 do not count when shapes are compared. Everything becomes
+float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import itertools
+import re
+from typing import Any
+
+import numpy as np
+
+from lh_jax import weight_files
+
+Tensors = Mapping[str, np.ndarray]
+
+TORCH_LEAVES = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias', 'mean': 'running_mean', 'var': 'running_var'}
+FLAX_LEAVES = {'kernel': 'kernel', 'scale': 'scale', 'bias': 'bias'}
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """One way in which a network's weights are named and stored.
+
+  Attributes:
+    name: what error messages call it.
+    table: our layer or tensor -> theirs; see the module's docstring. The first entry that fits counts.
+    prefixes: what may stand before every name of the table; the one that fits most names is taken.
+    unused: regular expressions of whole names, prefix included, that are left out.
+    leaves: our leaf of a layer -> theirs.
+    separator: between a layer and its leaf.
+    transposed: whether kernels are stored in PyTorch's order.
+    prepare: changes a checkpoint's tensors before anything is looked up, for what a table cannot say.
+  """
+
+  name: str
+  table: Mapping[str, str]
+  prefixes: tuple[str, ...] = ('',)
+  unused: tuple[str, ...] = ()
+  leaves: Mapping[str, str] = dataclasses.field(default_factory=lambda: TORCH_LEAVES)
+  separator: str = '.'
+  transposed: bool = True
+  prepare: Callable[[Tensors], Tensors] | None = None
+
+
+def convert(tensors: Tensors, like: Mapping[str, Any], layouts: tuple[Layout, ...]) -> weight_files.Tree:
+  """Maps a checkpoint's tensors to our parameter tree.
+
+  Args:
+    tensors: tensor name -> array, in one of the layouts; the one that most names fit is taken.
+    like: abstract parameters of the wanted model.
+    layouts: the layouts in which the network is published.
+
+  Returns:
+    Parameters as nested dicts of float32 arrays, of the structure and shapes of `like`.
+
+  Raises:
+    ValueError: tensors are missing, left over or of the wrong shape; all of them are listed.
+  """
+  expected = weight_files.flatten(like)
+  choices = [(layout, layout.prepare(tensors) if layout.prepare else tensors) for layout in layouts]
+  fits = [
+    (_names(layout, prefix, expected), layout, renamed) for layout, renamed in choices for prefix in layout.prefixes
+  ]
+  # The first of equals, as max() gives it.
+  names, layout, tensors = max(fits, key=lambda fit: sum(part in fit[2] for parts in fit[0].values() for part in parts))
+
+  problems = [f'unnamed: {ours} has no counterpart there' for ours, parts in names.items() if not parts]
+  converted = {}
+  for ours, parts in names.items():
+    if not parts:
+      continue
+    shape = tuple(expected[ours].shape)
+    part_shape = (*shape[:-1], shape[-1] // len(parts)) if shape else shape
+    stored = _stored_shape(ours, part_shape, layout)
+    missing = [part for part in parts if part not in tensors]
+    wrong = [part for part in parts if part in tensors and not _equal(tensors[part].shape, stored)]
+    problems += [f'missing: {part} {stored}' for part in missing]
+    problems += [f'shape: {part} is {tensors[part].shape}, expected {stored}' for part in wrong]
+    if not missing and not wrong:
+      arrays = [_ours(ours, tensors[part].reshape(stored), layout) for part in parts]
+      converted[ours] = np.concatenate(arrays, axis=-1) if len(arrays) > 1 else arrays[0]
+  used = set(itertools.chain.from_iterable(names.values()))
+  unused = re.compile('|'.join(f'(?:{pattern})' for pattern in layout.unused) or r'(?!)')
+  problems += [
+    f'unknown: {name} {array.shape}'
+    for name, array in tensors.items()
+    if name not in used and not unused.fullmatch(name)
+  ]
+  if problems:
+    raise ValueError(
+      f'{len(problems)} tensors do not match the model in the {layout.name} layout; is this the checkpoint of another '
+      'size?\n  ' + '\n  '.join(problems)
+    )
+  return weight_files.unflatten(converted)
+
+
+def _names(layout: Layout, prefix: str, expected: Mapping[str, Any]) -> dict[str, list[str]]:
+  """Our tensor -> the names of the tensors that it is made of; an empty list where the table has no entry."""
+  patterns = [(re.compile(re.escape(ours).replace(r'\#', r'(\d+)')), theirs) for ours, theirs in layout.table.items()]
+  return {ours: [prefix + name for name in _parts(ours, layout, patterns)] for ours in expected}
+
+
+def _parts(ours: str, layout: Layout, patterns: list[tuple[re.Pattern[str], str]]) -> list[str]:
+  layer, _, leaf = ours.rpartition('/')
+  for pattern, theirs in patterns:
+    if match := pattern.fullmatch(ours):
+      return _stacked(theirs, match.groups())
+    if leaf in layout.leaves and (match := pattern.fullmatch(layer)):
+      return _stacked(theirs + layout.separator + layout.leaves[leaf], match.groups())
+  return []
+
+
+def _stacked(theirs: str, numbers: tuple[str, ...]) -> list[str]:
+  """'x.#.{a,b}.c' and ('3',) -> ['x.3.a.c', 'x.3.b.c']."""
+  remaining = iter(numbers)
+  name = re.sub('#', lambda _: next(remaining), theirs)
+  several = re.fullmatch(r'(.*)\{(.*)\}(.*)', name)
+  if not several:
+    return [name]
+  before, middle, after = several.groups()
+  return [before + part + after for part in middle.split(',')]
+
+
+def _is_transposed(ours: str, ndim: int, layout: Layout) -> bool:
+  return layout.transposed and ndim in (2, 4) and ours.rsplit('/', 1)[-1] == 'kernel'
+
+
+def _stored_shape(ours: str, shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
+  """Shape, as they store it, of a tensor that is ours in the given shape."""
+  if not _is_transposed(ours, len(shape), layout):
+    return shape
+  return (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape[::-1]
+
+
+def _ours(ours: str, array: np.ndarray, layout: Layout) -> np.ndarray:
+  """Their tensor in our order."""
+  array = array.astype(np.float32)
+  if not _is_transposed(ours, array.ndim, layout):
+    return array
+  return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
+
+
+def _equal(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
+  return [side for side in shape if side != 1] == [side for side in other if side != 1]

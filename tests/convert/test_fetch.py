@@ -1,0 +1,197 @@
+"""Downloads from a server on this machine: resumed, checked, refused, and what a user without a network is told."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import threading
+
+import pytest
+
+from lh_jax import published
+from lh_jax import weight_files
+from lh_jax.convert import __main__ as command
+from lh_jax.convert import fetch
+from tests.convert import test_main
+
+CONTENT = bytes(range(256)) * 40
+
+tiny = test_main.tiny
+cache = test_main.cache
+
+
+class Server(http.server.ThreadingHTTPServer):
+  """Serves `content` at every path; notes the ranges that were asked for."""
+
+  content = CONTENT
+  ranges = True
+  cut = None  # bytes after which the connection ends
+  asked: list
+
+  def __init__(self):
+    super().__init__(('127.0.0.1', 0), Handler)
+    self.asked = []
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+  def do_GET(self):
+    server = self.server
+    server.asked.append(self.headers.get('Range'))
+    if self.path.endswith('absent'):
+      self.send_error(404)
+      return
+    start = 0
+    if server.ranges and self.headers.get('Range'):
+      start = int(self.headers['Range'].removeprefix('bytes=').removesuffix('-'))
+      if start >= len(server.content):
+        self.send_response(416)
+        self.send_header('Content-Range', f'bytes */{len(server.content)}')
+        self.send_header('Content-Length', '0')
+        self.end_headers()
+        return
+      self.send_response(206)
+      self.send_header('Content-Range', f'bytes {start}-{len(server.content) - 1}/{len(server.content)}')
+    else:
+      self.send_response(200)
+    self.send_header('Content-Length', str(len(server.content) - start))
+    self.end_headers()
+    self.wfile.write(server.content[start : server.cut])
+
+  def log_message(self, *unused):
+    pass
+
+
+@pytest.fixture(name='server')
+def _server(monkeypatch):
+  with Server() as server:
+    thread = threading.Thread(target=server.serve_forever, kwargs={'poll_interval': 0.01})
+    thread.start()
+    monkeypatch.setenv('no_proxy', '127.0.0.1')
+    yield server
+    server.shutdown()
+    thread.join()
+
+
+def address(server, name='x.pth'):
+  return f'http://127.0.0.1:{server.server_address[1]}/{name}'
+
+
+@pytest.fixture
+def published_here(server, monkeypatch):
+  """Publishes 'dinov2_vits14' on the server, with the given checksum."""
+
+  def publish(digest=''):
+    monkeypatch.setitem(
+      published.FILES, 'dinov2_vits14', published.File('dinov2', 'Apache-2.0', (address(server),), digest=digest)
+    )
+
+  return publish
+
+
+def test_download(server, tmp_path):
+  fetch.download(address(server), tmp_path / 'x')
+  assert (tmp_path / 'x').read_bytes() == CONTENT
+  assert server.asked == [None] and [path.name for path in tmp_path.iterdir()] == ['x']
+
+
+def test_half_a_file_is_completed(server, tmp_path):
+  (tmp_path / 'x.part').write_bytes(CONTENT[:5000])
+  fetch.download(address(server), tmp_path / 'x')
+  assert (tmp_path / 'x').read_bytes() == CONTENT
+  assert server.asked == ['bytes=5000-']
+
+
+def test_a_server_without_ranges_starts_anew(server, tmp_path):
+  server.ranges = False
+  (tmp_path / 'x.part').write_bytes(b'other' * 1000)
+  fetch.download(address(server), tmp_path / 'x')
+  assert (tmp_path / 'x').read_bytes() == CONTENT
+
+
+def test_a_part_that_is_whole_only_gets_its_name(server, tmp_path):
+  (tmp_path / 'x.part').write_bytes(CONTENT)
+  fetch.download(address(server), tmp_path / 'x')
+  assert (tmp_path / 'x').read_bytes() == CONTENT and server.asked == [f'bytes={len(CONTENT)}-']
+
+
+def test_a_part_that_is_too_long_is_thrown_away(server, tmp_path):
+  (tmp_path / 'x.part').write_bytes(CONTENT + b'more')
+  fetch.download(address(server), tmp_path / 'x')
+  assert (tmp_path / 'x').read_bytes() == CONTENT and server.asked[1:] == [None]
+
+
+def test_a_connection_that_ends_early_keeps_what_came(server, tmp_path):
+  server.cut = 3000
+  with pytest.raises(OSError, match=f'the connection ended after 3000 of {len(CONTENT)} bytes'):
+    fetch.download(address(server), tmp_path / 'x')
+  assert (tmp_path / 'x.part').read_bytes() == CONTENT[:3000] and not (tmp_path / 'x').exists()
+  server.cut = None
+  fetch.download(address(server), tmp_path / 'x')
+  assert (tmp_path / 'x').read_bytes() == CONTENT
+
+
+def test_from_the_address_to_converted_weights(server, published_here, tiny, cache, capsys):
+  server.content = tiny.read_bytes()
+  published_here()
+  digest = hashlib.sha256(server.content).hexdigest()
+  assert command.main(['dinov2_vits14', '--fetch']) == 0
+  out = capsys.readouterr().out
+  assert f'sha256 {digest}, recorded in OUT' in out and f'wrote {cache / "dinov2_vits14.safetensors"}' in out
+  _, metadata = weight_files.load(cache / 'dinov2_vits14.safetensors')
+  assert metadata['source'] == address(server) and metadata['source_sha256'] == digest
+  # Neither is done twice.
+  assert command.main(['dinov2_vits14', '--fetch']) == 0
+  assert 'nothing to do' in capsys.readouterr().out and len(server.asked) == 1
+  other = cache / 'other.safetensors'
+  assert command.main(['dinov2_vits14', '--fetch', str(other)]) == 0
+  assert other.is_file() and len(server.asked) == 1
+
+
+@pytest.mark.parametrize('kind', ['sha256', 'md5'])
+def test_published_checksum(kind, server, published_here, cache):
+  digest = hashlib.new(kind, CONTENT).hexdigest()
+  published_here(f'{kind}:{digest[:8]}')
+  path, _ = fetch.fetch('dinov2_vits14')
+  assert path == cache / 'downloads' / 'x.pth' and path.read_bytes() == CONTENT
+
+
+def test_wrong_checksum_is_set_aside(server, published_here, cache, capsys):
+  published_here('sha256:00000000')
+  assert command.main(['dinov2_vits14', '--fetch']) == 1
+  assert 'but its publisher states 00000000; it was set aside as x.pth.wrong' in capsys.readouterr().err
+  assert [path.name for path in (cache / 'downloads').iterdir()] == ['x.pth.wrong']
+  with pytest.raises(ValueError, match='Run the command again to download it anew'):
+    fetch.fetch('dinov2_vits14')
+  assert len(server.asked) == 2
+
+
+def test_without_a_network(server, published_here, cache, monkeypatch, capsys):
+  refused = published.File('dinov2', 'Apache-2.0', (address(server, 'absent'),))
+  monkeypatch.setitem(published.FILES, 'dinov2_vits14', refused)
+  assert command.main(['dinov2_vits14', '--fetch']) == 1
+  message = capsys.readouterr().err
+  assert f'could not download {refused.addresses[0]} (HTTP Error 404' in message
+  assert f'place it at {cache / "downloads" / "absent"}, and run the command again' in message
+  # Which is true.
+  published_here()
+  (cache / 'downloads' / 'x.pth').write_bytes(b'placed')
+  assert fetch.fetch('dinov2_vits14')[0].read_bytes() == b'placed' and len(server.asked) == 1
+
+
+def test_files_that_no_program_can_download(monkeypatch):
+  monkeypatch.setitem(
+    published.FILES, 'dinov2_vits14', published.File('dinov2', 'MIT', page='https://example.org/weights')
+  )
+  with pytest.raises(
+    ValueError,
+    match='there is no address to download dinov2_vits14 from. Download the file from https://example.org/weights and '
+    'run `python -m lh_jax.convert dinov2_vits14 FILE`',
+  ):
+    fetch.fetch('dinov2_vits14')
+
+
+@pytest.mark.parametrize('arguments', [['vgg16', '--fetch'], ['dinov2_vits14', 'x.pth', 'out', '--fetch']])
+def test_fetch_with_a_source(arguments, capsys):
+  with pytest.raises(SystemExit):
+    command.main(arguments)
+  assert '--fetch takes the place of SOURCE' in capsys.readouterr().err

@@ -1,0 +1,65 @@
+"""One reader for every format: content decides, training checkpoints are unwrapped, pickles are refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lh_jax import weight_files
+from lh_jax.convert import tensor_files
+from tests.convert import test_pth_reader as pth
+
+NUMBERS = np.arange(6, dtype=np.float32).reshape(2, 3)
+
+
+def nested(key, inner, more=''):
+  return '}' + f'V{key}\n' + inner.removesuffix('.') + 's' + more + '.'
+
+
+@pytest.mark.parametrize('key', ['model', 'state_dict', 'params', 'params_ema'])
+@pytest.mark.parametrize('write', [pth.write, pth.legacy])
+def test_training_checkpoints_are_unwrapped(key, write, tmp_path):
+  tensor = pth.tensor() if write is pth.write else pth.legacy_tensor()
+  program = nested(key, '}' + f'Vmodule.a\n{tensor}s.', more='Vepoch\nI300\ns')
+  tensors = tensor_files.read(write(tmp_path / 'x', program))
+  assert list(tensors) == ['a']
+  np.testing.assert_array_equal(tensors['a'], NUMBERS)
+
+
+def test_averages_are_taken_before_the_weights(tmp_path):
+  inner = lambda offset: '}Va\n' + pth.tensor(offset=offset, shape=(), strides=()) + 's'
+  program = f'}}Vparams\n{inner(1)}sVparams_ema\n{inner(2)}s.'
+  assert tensor_files.read(pth.write(tmp_path / 'x', program))['a'] == 2
+
+
+def test_module_is_stripped_only_where_all_have_it(tmp_path):
+  weight_files.save(tmp_path / 'x', {'module.a': NUMBERS, 'module.b': NUMBERS})
+  assert set(tensor_files.read(tmp_path / 'x')) == {'a', 'b'}
+  weight_files.save(tmp_path / 'x', {'module.a': NUMBERS, 'b': NUMBERS})
+  assert set(tensor_files.read(tmp_path / 'x')) == {'module.a', 'b'}
+
+
+@pytest.mark.parametrize('write', [pth.write, pth.legacy])
+def test_other_contents(write, tmp_path):
+  tensor = pth.tensor() if write is pth.write else pth.legacy_tensor()
+  with pytest.raises(ValueError, match='expected a flat state dict, but these entries are no tensors: inner, b'):
+    tensor_files.read(write(tmp_path / 'x', '}Vinner\n}Va\n' + tensor + 'ssVb\nI1\ns.'))
+
+
+def test_npz(tmp_path):
+  np.savez(tmp_path / 'x.npz', **{'params/img/a': NUMBERS})
+  np.testing.assert_array_equal(tensor_files.read(tmp_path / 'x.npz')['params/img/a'], NUMBERS)
+
+
+def test_damaged_npz(tmp_path):
+  np.savez(tmp_path / 'x.npz', a=NUMBERS)
+  whole = (tmp_path / 'x.npz').read_bytes()
+  for content in (b'', b'neither', whole[:-30]):
+    (tmp_path / 'x.npz').write_bytes(content)
+    with pytest.raises(ValueError, match=r'not a whole \.npz file of plain arrays'):
+      tensor_files.read(tmp_path / 'x.npz')
+  np.savez(tmp_path / 'x.npz', a=np.array([{'code': 1}]))
+  with pytest.raises(ValueError, match='allow_pickle=False'):
+    tensor_files.read(tmp_path / 'x.npz')
+  with pytest.raises(FileNotFoundError, match='absent.npz: no such file'):
+    tensor_files.read(tmp_path / 'absent.npz')
