@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 
+_UHD_PROCESSER = 'https://github.com/lyd-2022/UHD-processer'
 _META = 'https://dl.fbaipublicfiles.com'
 
 
@@ -56,6 +57,9 @@ FILES: dict[str, File] = {
     ('https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth',),
     digest='sha256:6726825d',
   ),
+  # The VAE of the authors' earlier code, at LH-VAE's latent and as published there.
+  'lh_fe_vae': File('frequency_vae', 'none stated', page=_UHD_PROCESSER),
+  'uhd_processer_vae': File('frequency_vae', 'none stated', page=_UHD_PROCESSER),
 }
 
 

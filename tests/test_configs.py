@@ -35,6 +35,7 @@ CONFIGS = [
       'no_lora',
       'vae1',
       'vae2',
+      'vae_lh_fe',
       'restorer_sfhformer',
       'foundation_vgg16',
       'rank_4',
@@ -101,6 +102,10 @@ def test_the_papers_constants():
     ('no_phf', {'stage2.lora_phases': ('encoder_lora',), 'stage2.lora_steps': 4_000}),
     ('no_lora', {'stage2.lora_steps': 0}),
     ('foundation_vgg16', {'foundation.name': 'vgg16'}),
+    (
+      'vae_lh_fe',
+      {'vae.preset': 'lh_fe', 'restorer.dims': (24,), 'restorer.blocks': (3,), 'lora.min_kernel': 1},
+    ),
     ('rank_4', {'lora.rank': 4, 'lora.alpha': 4.0}),
     ('inv_0.4', {'losses.invariance': 0.4}),
     ('eqv_1', {'losses.equivariance': 1.0}),

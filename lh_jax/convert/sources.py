@@ -9,8 +9,11 @@ from collections.abc import Callable
 import dataclasses
 import pathlib
 
+import jax
+
 from lh_jax import weight_files
 from lh_jax.convert import dinov2
+from lh_jax.convert import frequency_vae
 from lh_jax.convert import inception
 from lh_jax.convert import layouts as layouts_lib
 from lh_jax.convert import lpips
@@ -20,6 +23,7 @@ from lh_jax.convert import vgg16
 from lh_jax.models import foundation
 from lh_jax.models import inception as inception_model
 from lh_jax.models import lpips as lpips_model
+from lh_jax.models import vae
 
 Tree = weight_files.Tree
 
@@ -55,12 +59,17 @@ def _foundation(name: str) -> Tree:
   return foundation.build(name).abstract_params()
 
 
+def _vae(name: str) -> Tree:
+  return jax.eval_shape(vae.build(preset=name.removesuffix('_vae')).init, jax.random.key(0))
+
+
 def _net(name: str) -> str:
   return name.removeprefix('lpips_')
 
 
 FAMILIES: dict[str, Family] = {
   'dinov2': Family(_foundation, by_layouts(dinov2.LAYOUTS)),
+  'frequency_vae': Family(_vae, by_layouts(frequency_vae.LAYOUTS)),
   'vgg16': Family(
     _foundation,
     lambda name, source, like: vgg16.convert(pickle_reader.read_numpy_pickle(source), like),

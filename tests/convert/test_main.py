@@ -45,7 +45,7 @@ def tiny(monkeypatch, tmp_path):
 
 def test_names_are_those_with_published_weights():
   foundations = tuple(name for name in foundation.FOUNDATIONS if not name.startswith('tiny_'))
-  assert convert.NAMES == (*foundations, 'lpips_alex', 'lpips_vgg', 'inception_fid')
+  assert convert.NAMES == (*foundations, 'lpips_alex', 'lpips_vgg', 'inception_fid', 'lh_fe_vae', 'uhd_processer_vae')
 
 
 @needs_vgg16

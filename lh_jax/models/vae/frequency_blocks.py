@@ -8,7 +8,8 @@ first, which is the order that transforms want.
 Where we differ: the published filters replace the amplitude and keep the angle, which has no derivative where the
 amplitude is zero. Ours scale, F A(|F|) / max(|F|, 1e-6) with |F| = sqrt(re^2 + im^2 + 1e-12): the same but for
 amplitudes below 1e-6, whose published angle is chance or, at zero, 0; they stay what they are, next to nothing. Angles
-and the amplitude after FourierUp keep their values, and have derivatives that end where the amplitude does.
+keep their values, and have derivatives that end where the amplitude does. The angle of a negative frequency that is its
+own opposite is pi; there, published, rounding decides between pi and -pi at some sizes.
 """
 
 from __future__ import annotations

@@ -1,0 +1,166 @@
+"""lh_jax.models.vae.frequency: values of the authors' code, gradients, LoRA, devices, tiles, a restored image."""
+
+import functools
+import pathlib
+
+from flax import traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lh_jax import exports
+from lh_jax import inference
+from lh_jax import networks as networks_lib
+from lh_jax import parallel
+from lh_jax.convert import frequency_vae
+from lh_jax.convert import layouts
+from lh_jax.models import lora
+from lh_jax.models import vae
+
+from tests.conftest import ROOT, tiny_config, tiny_model
+from tests.parity import make_frequency_vae_golden as recipe
+
+FE = {'vae': {'preset': 'tiny_fe'}, 'lora': {'min_kernel': 1}}
+
+
+@pytest.fixture(scope='module')
+def golden():
+  """Made by tests/parity/make_frequency_vae_golden.py with the authors' code."""
+  with np.load(ROOT / 'tests' / 'fixtures' / 'frequency_vae_golden.npz') as file:
+    return dict(file)
+
+
+@pytest.fixture(scope='module')
+def authors(golden):
+  """The tiny VAE of the golden values: (model, parameters)."""
+  shapes = {
+    str(name): tuple(map(int, shape.split('x'))) for name, shape in zip(golden['names'], golden['shapes'])
+  }
+  model = vae.build(preset='tiny_fe', decoder_blocks=(2, 2, 2))
+  like = jax.eval_shape(model.init, jax.random.key(0))
+  return model, layouts.convert(recipe.weights(shapes), like, frequency_vae.LAYOUTS)
+
+
+@pytest.mark.parametrize('size', recipe.SIZES)
+def test_values_of_the_authors_code(golden, authors, size):
+  """Every block, attention and change of resolution, and both results."""
+  model, params = authors
+  cells = tuple(side // model.preset.factor for side in size)
+  found = {}
+  for half, module, argument, result in (
+    ('encoder', model.encoder, recipe.image(size), 'moments'),
+    ('decoder', model.decoder, recipe.latent(cells, 8), 'decoded'),
+  ):
+    apply = jax.jit(functools.partial(module.apply, capture_intermediates=True, mutable=['intermediates']))
+    found[result], state = apply({'params': params[half]}, argument)
+    for path, value in traverse_util.flatten_dict(state['intermediates']).items():
+      found[f'{half}/{"/".join(path[:-1])}'] = value[0].reshape(-1)[:: recipe.STRIDE]
+  prefix = f'{size[0]}x{size[1]}/'
+  names = [name.removeprefix(prefix) for name in golden if name.startswith(prefix)]
+  assert len(names) == 23
+  for name in names:
+    expected = golden[prefix + name]
+    error = np.abs(np.asarray(found[name]).reshape(expected.shape) - expected).max() / np.abs(expected).max()
+    assert error < 1e-4, (name, error)
+
+
+@pytest.mark.parametrize('value', [0.0, 0.5])
+def test_gradients_of_flat_images_are_finite(value):
+  model = vae.build(preset='tiny_fe')
+  params = model.init(jax.random.key(0))
+  images = jnp.full((2, 16, 16, 3), value)
+
+  def loss(params, images):
+    mean, logvar = model.encode(params['encoder'], images)
+    return jnp.mean(jnp.abs(model.decode(params['decoder'], mean) - images)) + 1e-3 * jnp.mean(jnp.square(logvar))
+
+  gradients = jax.jit(jax.grad(loss))(params, images)
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
+
+
+def test_bfloat16_activations(authors):
+  model, params = authors
+  image = recipe.image((16, 16))
+  exact = model.decode(params['decoder'], model.encode(params['encoder'], image)[0])
+  low = vae.build(preset='tiny_fe', decoder_blocks=(2, 2, 2), dtype=jnp.bfloat16)
+  mean, logvar = low.encode(params['encoder'], image)
+  decoded = low.decode(params['decoder'], mean)
+  assert mean.dtype == logvar.dtype == decoded.dtype == jnp.float32
+  assert np.abs(decoded - exact).max() / np.abs(exact).max() < 0.1
+
+
+def test_lora_adapts_dense_convolutions():
+  """Of 3x3 pixels there are few; of 1x1, all but the depthwise ones."""
+  params = jax.eval_shape(vae.build(preset='tiny_fe').init, jax.random.key(0))
+  names = {
+    half: {'/'.join(path) for path in lora.targets(params[half], min_kernel=3)} for half in ('encoder', 'decoder')
+  }
+  assert names == {'encoder': {'conv_in', 'conv_out', 'down1', 'down2'}, 'decoder': {'conv_in', 'conv_out'}}
+  every = lora.targets(params['encoder'], min_kernel=1)
+  assert ('level0', 'block0', 'plane_filter', 'conv1') in every
+  assert not any('depthwise' in path[-1] for path in every)
+
+
+def batch_of(side, count):
+  return np.random.default_rng(0).uniform(size=(count, side, side, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize('options', [{}, {'space': 2}, {'fsdp': 2, 'space': 2}])
+def test_training_on_eight_devices_is_training_on_one(options):
+  """The loss and every gradient, with rows split over devices too."""
+  model = vae.build(preset='tiny_fe')
+  params = model.init(jax.random.key(0))
+
+  def loss(params, images):
+    decoded = model.decode(params['decoder'], model.encode(params['encoder'], images)[0])
+    return jnp.mean(jnp.square(decoded - images))
+
+  step = jax.jit(jax.value_and_grad(loss))
+  images = batch_of(32, 8)
+  expected, expected_gradients = step(params, images)
+  mesh = parallel.make_mesh(**options)
+  value, gradients = step(params, jax.device_put(images, parallel.image_sharding(mesh)))
+  np.testing.assert_allclose(value, expected, rtol=1e-5)
+  scale = max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected_gradients))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-3 * scale), gradients, expected_gradients
+  )
+
+
+def test_devices_share_an_image():
+  """Rows that do not divide over the devices; transforms and statistics are still of the whole image."""
+  networks, params = tiny_model(**FE)
+  image = np.random.default_rng(0).uniform(0, 1, (53, 44, 3)).astype(np.float32)
+  one = inference.Restorer(networks, params).restore(image)
+  several = inference.Restorer(networks, params, devices=4).restore(image)
+  np.testing.assert_allclose(several, one, atol=1e-4)
+
+
+@pytest.mark.usefixtures('windows_of_any_size')
+def test_tiles_are_approximate_and_say_so():
+  restorer = inference.Restorer(*tiny_model(**FE))
+  image = np.random.default_rng(0).uniform(0, 1, (96, 68, 3)).astype(np.float32)
+  whole = restorer.run(image)
+  assert whole.notes == () and whole.window is None
+  np.testing.assert_array_equal(restorer.restore(image, tile='full'), whole.image)
+  tiled = restorer.run(image, tile=4)
+  assert tiled.window and tiled.window != image.shape[:2]
+  assert 'takes in the whole image (the Fourier transforms, attention and group norms' in tiled.notes[0]
+  assert np.abs(tiled.image - whole.image).max() > 1e-3
+  with pytest.raises(MemoryError, match='tiles would change the result of this VAE .the Fourier transforms'):
+    restorer.run(image, max_memory=1)
+
+
+def test_an_export_is_loaded_and_restores(tmp_path):
+  config = tiny_config()
+  for section, changes in FE.items():
+    config[section].update(changes)
+  networks, params = tiny_model(**FE)
+  sections = {name: config[name].to_dict() for name in networks_lib.SECTIONS}
+  exports.save(tmp_path / 'export', exports.Export(sections=sections, params=params, stage='stage2'))
+  image = np.random.default_rng(0).integers(0, 256, (21, 30, 3), dtype=np.uint8)
+  expected = inference.Restorer(networks, params).restore(image)
+  restored = inference.Restorer.from_pretrained(pathlib.Path(tmp_path), dtype='float32').restore(image)
+  assert restored.shape == image.shape and restored.dtype == np.uint8
+  np.testing.assert_array_equal(restored, expected)
