@@ -48,7 +48,10 @@ def _of_planes(transform: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
   def transformed(x: jax.Array, size: tuple[int, int]) -> jax.Array:
     # A single image may have any number of rows on a device, which cannot be written as a sharding here.
     if 1 in x.shape[:-2]:
-      return transform(x, size)
+      # Partitioned, XLA's transform on the CPU fails on an operand whose axes do not lie in their order in memory; those
+      # of a new shape do.
+      flat = transform(x.reshape(-1, *x.shape[-2:]), size)
+      return flat.reshape(*x.shape[:-2], *flat.shape[-2:])
     return lax.platform_dependent(x, tpu=lambda x: transform(x, size), default=lambda x: split(x, size))
 
   return transformed

@@ -76,7 +76,8 @@ class FEBlock(nn.Module):
   """A residual block with a branch on the Fourier plane and one on the image, each of which gates the other.
 
   u = ChannelFilter(x); h = N(u); p = PlaneFilter(Conv1 h); q = S(SiLU(N(S(SiLU(Conv1 h))))), S depthwise separable;
-  Conv1 x + Conv1 [p sigmoid(q), q sigmoid(p)], without the first convolution where the channels stay the same.
+  Conv1 x + Conv1 [p sigmoid(q), q sigmoid(p)], without the first convolution where the channels stay the same. The last
+  convolution starts at zero, unlike theirs: a chain of the norms' derivatives of a black image would overflow.
 
   Attributes:
     features: channels of the result.
@@ -105,7 +106,7 @@ class FEBlock(nn.Module):
 
     merged = jnp.concatenate([p * nn.sigmoid(q), q * nn.sigmoid(p)], axis=-1)
     skip = x if x.shape[-1] == self.features else pointwise(self.features, name='skip')(x)
-    return skip + pointwise(self.features, name='merge')(merged)
+    return skip + pointwise(self.features, kernel_init=nn.initializers.zeros, name='merge')(merged)
 
 
 class FourierUp(nn.Module):
