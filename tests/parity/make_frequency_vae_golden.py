@@ -161,10 +161,10 @@ def ours(name: str) -> str:
   """Our name of one of their modules: 'encoder.down.0.block.1' -> 'encoder/level0/block1'."""
   words = name.split('.')
   if words[1] == 'mid':
-    return f'{words[0]}/middle/{ {"block_1": "block0", "attn_1": "attention", "block_2": "block1"}[words[2]]}'
+    return f'{words[0]}/middle/{ {"block_1": "block0", "attn_1": "attention", "block_2": "block1"}[words[2]] }'
   if words[-1] in ('downsample', 'upsample'):
     return f'{words[0]}/down{int(words[2]) + 1}' if words[-1] == 'downsample' else f'{words[0]}/up{words[2]}'
-  return f'{words[0]}/level{words[2]}/{ {"block": "block", "attn": "attention"}[words[3]]}{words[4]}'
+  return f'{words[0]}/level{words[2]}/{ {"block": "block", "attn": "attention"}[words[3]] }{words[4]}'
 
 
 @contextlib.contextmanager
