@@ -154,7 +154,7 @@ def test_a_vae_that_is_not_local_says_what_tiles_change(monkeypatch):
 
   # 'auto' must not cut it without a word, not even where the whole image does not fit.
   with monkeypatch.context() as patch:
-    patch.setattr(restorer.programs, 'get', full)
+    patch.setattr(windows.Run, '_compute', full)
     with pytest.raises(MemoryError, match='tiles would change the result of this VAE: name a --tile'):
       restorer.run(image)
   local = inference.Restorer(*tiny_model())

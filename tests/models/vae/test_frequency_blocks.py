@@ -110,7 +110,7 @@ def test_filters_leave_what_is_zero(kind):
 
 def test_fourier_up_where_rounding_decides():
   """Published, the angle of a negative frequency that is its own opposite is pi or -pi by chance: that much differs."""
-  h, w, c = 6, 10, 8
+  h, w = 6, 10
   x = image((h, w), batch=1)
   module = frequency_blocks.FourierUp()
   params = make(module, x)
