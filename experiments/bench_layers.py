@@ -103,7 +103,9 @@ def best_seconds(programs: dict[Any, Any], repeats: int) -> dict[Any, float]:
 def main(arguments: list[str] | None = None) -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--window', type=int, default=1024, help='pixels on a side')
-  parser.add_argument('--preset', default='lh', choices=vae_lib.PRESETS)
+  parser.add_argument(
+    '--preset', default='lh', choices=[name for name, preset in vae_lib.PRESETS.items() if preset.local]
+  )
   parser.add_argument('--repeats', type=int, default=5)
   parser.add_argument('-o', '--output', type=pathlib.Path)
   options = parser.parse_args(arguments)
