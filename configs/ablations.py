@@ -4,7 +4,7 @@
 
 The argument is one of `VARIANTS`; or `restorer_NAME` (lh_jax.models.restorers), `foundation_NAME`
 (lh_jax.models.foundation), `rank_R` (of both LoRA branches, at the same scale), `inv_W` or `eqv_W` (weight of L_Inv or
-L_Eqv). A variant changes values of the configuration, never code. Without one of its two branches, 2b trains the other
+L_Eqv). `vae_lh_fe` is the authors' budget: the body of their earlier VAE and a small restorer. A variant changes values of the configuration, never code. Without one of its two branches, 2b trains the other
 one for as many steps as before.
 """
 
@@ -29,6 +29,7 @@ VARIANTS = {
   'no_lora': {'stage2.lora_steps': 0},
   'vae1': BARE | {'vae.preset': 'vae1'},
   'vae2': BARE | {'vae.preset': 'vae2'},
+  'vae_lh_fe': {'vae.preset': 'lh_fe', 'restorer.dims': (24,), 'restorer.blocks': (3,), 'lora.min_kernel': 1},
 }
 
 

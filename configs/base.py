@@ -40,7 +40,7 @@ def get_config() -> ConfigDict:
     }
   )
 
-  # None keeps the preset's value.
+  # Presets: lh_jax.models.vae.PRESETS. None keeps the preset's value.
   config.vae = ConfigDict(
     {
       'preset': 'lh',
@@ -68,7 +68,8 @@ def get_config() -> ConfigDict:
       'norm': config_dict.placeholder(str),
     }
   )
-  # Rank: the supplement prints "0.6"; 8 is the authors' release.
+  # Rank: the supplement prints "0.6"; 8 is the authors' release. Of vae.preset='lh_fe', few convolutions have 3x3
+  # pixels: with min_kernel=1 all do that see more than one channel.
   config.lora = ConfigDict({'rank': 8, 'alpha': 8.0, 'min_kernel': 3})
   config.discriminator = ConfigDict({'features': 64})
   # The paper's is 'dinov2_vits14' (its weights must be downloaded and converted); 'vgg16' works offline. An empty path

@@ -27,6 +27,7 @@ from lh_jax import memory
 from lh_jax import networks as networks_lib
 from lh_jax.models import layers
 from lh_jax.models import vae as vae_lib
+from lh_jax.models.vae import convolutional
 from lh_jax.ops import resize
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -85,7 +86,7 @@ def build(kind: str, *sizes: int) -> tuple[Any, tuple, int]:
   if kind == 'bilinear':
     return resize.upsample_bilinear_2x, shape, 0
   move = layers.space_to_depth if kind == 'shuffle down' else layers.depth_to_space
-  return lambda x: vae_lib.match_channels(move(x, 2), sizes[2]), shape, 0
+  return lambda x: convolutional.match_channels(move(x, 2), sizes[2]), shape, 0
 
 
 def best_seconds(programs: dict[Any, Any], repeats: int) -> dict[Any, float]:
@@ -102,7 +103,9 @@ def best_seconds(programs: dict[Any, Any], repeats: int) -> dict[Any, float]:
 def main(arguments: list[str] | None = None) -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--window', type=int, default=1024, help='pixels on a side')
-  parser.add_argument('--preset', default='lh', choices=vae_lib.PRESETS)
+  parser.add_argument(
+    '--preset', default='lh', choices=[name for name, preset in vae_lib.PRESETS.items() if preset.local]
+  )
   parser.add_argument('--repeats', type=int, default=5)
   parser.add_argument('-o', '--output', type=pathlib.Path)
   options = parser.parse_args(arguments)

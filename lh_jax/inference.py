@@ -153,7 +153,7 @@ class Restorer:
     run = windows_lib.Run(image, self.programs, self._in_float32, window=window, smaller=smaller)
     if window != cells and not local:
       run.note(
-        'this VAE takes statistics over the whole image (vae.norm), so tiles change it: by '
+        f'this VAE takes in the whole image ({self.programs.networks.vae.preset.global_parts}), so tiles change it: by '
         f'{self.tiling_error(image, tile):.1e}, of a range of 1, on the middle of this image'
       )
     return run

@@ -44,7 +44,8 @@ def choose_window(
 
   Raises:
     ValueError: another `tile`, or `max_memory` beside a tile that is not 'auto'.
-    MemoryError: 'auto' finds that the whole latent, or the smallest window, does not fit.
+    MemoryError: 'auto' finds that the whole latent, or the smallest window, does not fit; or the whole image, of a VAE
+      that is not local.
   """
   preset = programs.networks.vae.preset
   if tile != 'auto' and max_memory is not None:
@@ -58,9 +59,15 @@ def choose_window(
     return tiles.at_least(window, cells, cells=MIN_CELLS)
   if tile != 'auto':
     raise ValueError(f"Unknown tile {tile!r}; allowed: 'auto', 'full' or a number of pixels.")
-  if not preset.local:
-    return cells
   budget = _budget(programs, cells, dtype, max_memory)
+  if not preset.local:
+    needed = _bytes(programs, cells, dtype)
+    if needed > budget.limit:
+      raise MemoryError(
+        f'The whole image takes {memory.in_words(needed)} and {budget.reason}, and tiles would change the result of this '
+        f'VAE ({preset.global_parts}): name a --tile to accept that, or allow more with max_memory.'
+      )
+    return cells
   needed = programs.get('restore', *cells).bytes
   if needed > budget.limit:
     raise MemoryError(

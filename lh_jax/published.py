@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 
+_UHD_PROCESSER = 'https://github.com/lyd-2022/UHD-processer'
 _META = 'https://dl.fbaipublicfiles.com'
 _OPENAI = 'https://openaipublic.azureedge.net/clip/models'
 _BIG_VISION = 'https://storage.googleapis.com/big_vision/siglip'
@@ -119,6 +120,9 @@ FILES: dict[str, File] = {
     )
   },
   **{f'sfhformer_{name}': _SFHFORMER for name in ('t', 's', 'm', 'l', 'haze_its', 'haze_ots', 'motion_blur')},
+  # The VAE of the authors' earlier code, at LH-VAE's latent and as published there.
+  'lh_fe_vae': File('frequency_vae', 'none stated', page=_UHD_PROCESSER),
+  'uhd_processer_vae': File('frequency_vae', 'none stated', page=_UHD_PROCESSER),
 }
 
 

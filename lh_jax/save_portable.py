@@ -120,8 +120,9 @@ def _windows(
     if choice == 'auto':
       raise ValueError("tile must be 'full' or a number of pixels: what fits is not known on another machine.")
     window = planning.choose_window(programs, cells, np.uint8, tile=choice, max_memory=None)
-    if window != cells and not programs.networks.vae.preset.local:
-      raise ValueError('This VAE takes statistics over the whole image (vae.norm): export it with --tile full.')
+    preset = programs.networks.vae.preset
+    if window != cells and not preset.local:
+      raise ValueError(f'This VAE takes in the whole image ({preset.global_parts}): export it with --tile full.')
     if window not in found:
       found.append(window)
   return found

@@ -12,22 +12,26 @@ import json
 import pathlib
 from typing import Any
 
+from flax import traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from lh_jax.convert import dinov2 as dinov2_converter
+from lh_jax.convert import frequency_vae as frequency_vae_converter
 from lh_jax.convert import layouts
 from lh_jax.convert import restorers as restorers_converter
 from lh_jax.convert import sources
 from lh_jax.convert import tensor_files
 from lh_jax.models import foundation
 from lh_jax.models import restorers
+from lh_jax.models import vae
 from lh_jax.models.foundation import vit
 
 
 from tests.parity import make_dinov2_golden
 from tests.parity import make_foundation_golden
+from tests.parity import make_frequency_vae_golden
 from tests.parity import make_restorers_golden
 
 Values = Iterator[tuple[str, Any, np.ndarray]]
@@ -116,10 +120,38 @@ def restorer(name: str) -> Values:
       yield f'{size} {key}', found[key], value
 
 
+def frequency_vae() -> Values:
+  """The tiny form of `lh_fe`: every block, attention and change of resolution, against the authors' code."""
+  recipe, golden = make_frequency_vae_golden, load('frequency_vae')
+  shapes = {str(name): tuple(map(int, shape.split('x'))) for name, shape in zip(golden['names'], golden['shapes'])}
+  model = vae.build(preset='tiny_fe', decoder_blocks=(2, 2, 2))
+  like = jax.eval_shape(model.init, jax.random.key(0))
+  params = layouts.convert(recipe.weights(shapes), like, frequency_vae_converter.LAYOUTS)
+  for size in recipe.SIZES:
+    cells = tuple(side // model.preset.factor for side in size)
+    found = {}
+    for half, module, argument, result in (
+      ('encoder', model.encoder, recipe.image(size), 'moments'),
+      ('decoder', model.decoder, recipe.latent(cells, 8), 'decoded'),
+    ):
+      apply = jax.jit(functools.partial(module.apply, capture_intermediates=True, mutable=['intermediates']))
+      found[result], state = apply({'params': params[half]}, argument)
+      for path, value in traverse_util.flatten_dict(state['intermediates']).items():
+        if isinstance(value[0], jax.Array):
+          found[f'{half}/{"/".join(path[:-1])}'] = value[0].reshape(-1)[:: recipe.STRIDE]
+    prefix = f'{size[0]}x{size[1]}/'
+    names = [name.removeprefix(prefix) for name in golden if name.startswith(prefix)]
+    assert len(names) == 23
+    for name in names:
+      expected = golden[prefix + name]
+      yield f'{size} {name}', found[name].reshape(expected.shape), expected
+
+
 # Of every family of networks that is published: its comparisons.
 FAMILIES: dict[str, list[Callable[[], Values]]] = {
   **{kind: [functools.partial(transformers, kind)] for kind in FOUNDATIONS},
   'dinov2': [functools.partial(dinov2, name) for name in make_dinov2_golden.TINY],
+  'lh_fe': [frequency_vae],
   'nafnet': [functools.partial(restorer, 'nafnet')],
   'restormer': [functools.partial(restorer, 'restormer')],
   'sfhformer': [functools.partial(restorer, name) for name in ('sfhformer', 'sfhformer_narrow')],

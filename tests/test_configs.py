@@ -35,6 +35,7 @@ CONFIGS = [
       'no_lora',
       'vae1',
       'vae2',
+      'vae_lh_fe',
       'restorer_sfhformer',
       'restorer_nafnet',
       'restorer_restormer',
@@ -104,6 +105,10 @@ def test_the_papers_constants():
     ('no_lora', {'stage2.lora_steps': 0}),
     ('restorer_nafnet', {'restorer.name': 'nafnet'}),
     ('foundation_vgg16', {'foundation.name': 'vgg16'}),
+    (
+      'vae_lh_fe',
+      {'vae.preset': 'lh_fe', 'restorer.dims': (24,), 'restorer.blocks': (3,), 'lora.min_kernel': 1},
+    ),
     ('rank_4', {'lora.rank': 4, 'lora.alpha': 4.0}),
     ('inv_0.4', {'losses.invariance': 0.4}),
     ('eqv_1', {'losses.equivariance': 1.0}),

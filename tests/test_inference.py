@@ -144,7 +144,7 @@ def test_a_vae_that_is_not_local_says_what_tiles_change(monkeypatch):
   restorer = inference.Restorer(*tiny_model(vae={'norm': 'group'}))
   image = np.random.default_rng(0).uniform(0, 1, (200, 136, 3)).astype(np.float32)
   tiled = restorer.run(image, tile=40)
-  assert 'takes statistics over the whole image' in tiled.notes[0]
+  assert 'takes in the whole image (vae.norm)' in tiled.notes[0]
   error = restorer.tiling_error(image, 40)
   assert f'{error:.1e}' in tiled.notes[0] and error > 1e-3
   assert restorer.run(image).notes == ()
@@ -154,7 +154,7 @@ def test_a_vae_that_is_not_local_says_what_tiles_change(monkeypatch):
 
   # 'auto' must not cut it without a word, not even where the whole image does not fit.
   with monkeypatch.context() as patch:
-    patch.setattr(restorer.programs, 'get', full)
+    patch.setattr(windows.Run, '_compute', full)
     with pytest.raises(MemoryError, match='tiles would change the result of this VAE: name a --tile'):
       restorer.run(image)
   local = inference.Restorer(*tiny_model())

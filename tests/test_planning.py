@@ -87,4 +87,6 @@ def test_unknown_tiles(programs, tile, message):
 
 def test_a_network_that_is_not_local_is_not_tiled_by_itself():
   programs = programs_lib.Programs(*tiny_model(vae={'norm': 'group'}))
-  assert choose(programs, (40, 44), max_memory=1) == (40, 44)
+  assert choose(programs, (40, 44)) == (40, 44)
+  with pytest.raises(MemoryError, match=r'The whole image takes .* and max_memory is .* \(vae.norm\): name a --tile'):
+    choose(programs, (40, 44), max_memory=1)

@@ -259,7 +259,7 @@ def test_what_cannot_be_saved(restorer, tmp_path):
   with pytest.raises(ValueError, match='needs at least one image size'):
     save_portable.save(path, programs, [])
   group = inference.Restorer(*tiny_model(vae={'norm': 'group'})).programs
-  with pytest.raises(ValueError, match='takes statistics over the whole image .* with --tile full'):
+  with pytest.raises(ValueError, match='takes in the whole image .* with --tile full'):
     save_portable.save(path, group, [TILED], tile=[40])
   assert not path.exists()
 

@@ -9,9 +9,12 @@ from collections.abc import Callable
 import dataclasses
 import pathlib
 
+import jax
+
 from lh_jax import weight_files
 from lh_jax.convert import clip
 from lh_jax.convert import dinov2
+from lh_jax.convert import frequency_vae
 from lh_jax.convert import inception
 from lh_jax.convert import layouts as layouts_lib
 from lh_jax.convert import lpips
@@ -25,6 +28,7 @@ from lh_jax.convert import vgg16
 from lh_jax.models import foundation
 from lh_jax.models import inception as inception_model
 from lh_jax.models import lpips as lpips_model
+from lh_jax.models import vae
 from lh_jax.models.restorers import pixel
 
 Tree = weight_files.Tree
@@ -61,6 +65,10 @@ def _foundation(name: str) -> Tree:
   return foundation.build(name).abstract_params()
 
 
+def _vae(name: str) -> Tree:
+  return jax.eval_shape(vae.build(preset=name.removesuffix('_vae')).init, jax.random.key(0))
+
+
 def _net(name: str) -> str:
   return name.removeprefix('lpips_')
 
@@ -76,6 +84,7 @@ LAYOUTS = {
 
 FAMILIES: dict[str, Family] = {
   **{family: Family(_foundation, by_layouts(layouts)) for family, layouts in LAYOUTS.items()},
+  'frequency_vae': Family(_vae, by_layouts(frequency_vae.LAYOUTS)),
   'vgg16': Family(
     _foundation,
     lambda name, source, like: vgg16.convert(pickle_reader.read_numpy_pickle(source), like),

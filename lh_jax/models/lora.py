@@ -1,8 +1,8 @@
 """LoRA on convolutions, as arithmetic on parameters.
 
 The high-frequency branches (FHF-LoRA in the encoder, PHF-LoRA in the decoder; Sec. 3.3, Eqs. 8 and 9) add a rank-r
-correction to every convolution of at least `min_kernel` pixels. A branch B(A x), with A a k x k convolution C_in -> r
-and B a 1 x 1 convolution r -> C_out, is the same linear map as one k x k kernel
+correction to every convolution of at least `min_kernel` pixels, except depthwise ones. A branch B(A x), with A a k x k
+convolution C_in -> r and B a 1 x 1 convolution r -> C_out, is the same linear map as one k x k kernel
 
   dW[h, w, i, o] = (alpha / r) * sum_r A[h, w, i, r] B[r, o],
 
@@ -29,13 +29,13 @@ def targets(params: Params, *, min_kernel: int = 3) -> dict[tuple[str, ...], tup
   """Lists the adapted kernels: {path of the convolution: kernel shape}.
 
   Raises:
-    ValueError: no convolution is as large as `min_kernel`.
+    ValueError: no convolution that sees more than one channel is as large as `min_kernel`.
   """
   flat = traverse_util.flatten_dict(params)
   found = {
     path[:-1]: value.shape
     for path, value in flat.items()
-    if path[-1] == 'kernel' and value.ndim == 4 and min(value.shape[:2]) >= min_kernel
+    if path[-1] == 'kernel' and value.ndim == 4 and min(value.shape[:2]) >= min_kernel and value.shape[2] > 1
   }
   if not found:
     raise ValueError(f'No convolution has a kernel of at least lora.min_kernel={min_kernel} pixels; lower it.')

@@ -47,7 +47,8 @@ def tiny(monkeypatch, tmp_path):
 
 def test_names_are_those_with_published_weights():
   foundations = tuple(name for name in foundation.FOUNDATIONS if not name.startswith('tiny_'))
-  assert convert.NAMES == (*foundations, 'lpips_alex', 'lpips_vgg', 'inception_fid', *pixel.NETWORKS)
+  metrics, vaes = ('lpips_alex', 'lpips_vgg', 'inception_fid'), ('lh_fe_vae', 'uhd_processer_vae')
+  assert convert.NAMES == (*foundations, *metrics, *pixel.NETWORKS, *vaes)
 
 
 @needs_vgg16

@@ -19,6 +19,19 @@ def test_equals_numpy(size):
   np.testing.assert_allclose(fourier.irfft2(plane, size), x, atol=1e-5)
 
 
+@pytest.mark.parametrize('channels', [1, 2, 5, 8, 64])
+def test_channels_equal_numpy(channels):
+  x = np.random.default_rng(0).standard_normal((2, 3, channels)).astype(np.float32)
+  real, imaginary = fourier.rfft_channels(x)
+  expected = np.fft.rfft(x)
+  np.testing.assert_allclose(real, expected.real, atol=2e-5)
+  np.testing.assert_allclose(imaginary, expected.imag, atol=2e-5)
+  # As numpy does, also of a spectrum that no real signal has.
+  np.testing.assert_allclose(
+    fourier.irfft_channels(real + 1, imaginary + 1, channels), np.fft.irfft(expected + 1 + 1j, n=channels), atol=1e-5
+  )
+
+
 @pytest.mark.parametrize('size', [(8, 8), (6, 7), (5, 8), (9, 1)])
 def test_derivatives_equal_those_of_jax(size):
   rng = np.random.default_rng(1)

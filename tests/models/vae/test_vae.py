@@ -1,18 +1,31 @@
 """lh_jax.models.vae: sizes, locality, shapes, errors."""
 
+import runpy
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lh_jax import networks as networks_lib
 from lh_jax.models import summary
 from lh_jax.models import vae
+from lh_jax.models.vae import convolutional
+
+from tests.conftest import ROOT
 
 
 @pytest.mark.parametrize(
   'preset, parameters, multiply_adds',
   # Counted by hand from the layer table of the recipe, convolution by convolution.
-  [('lh', 601_068, 3_456_106_496), ('lh_conv', 535_779, 3_460_300_800), ('vae2', 601_068, 3_456_106_496)],
+  [
+    ('lh', 601_068, 3_456_106_496),
+    ('lh_conv', 535_779, 3_460_300_800),
+    ('vae2', 601_068, 3_456_106_496),
+    # Of the authors' code, counted by thop: 1.067 M and 3.44 G as published, 1.121 M and 3.49 G with 32 channels.
+    ('uhd_processer', 1_067_343, 3_437_160_448),
+    ('lh_fe', 1_120_643, 3_491_620_864),
+  ],
 )
 def test_sizes(preset, parameters, multiply_adds):
   model = vae.build(preset=preset)
@@ -75,10 +88,10 @@ def test_sample_has_the_posterior_moments():
 
 def test_match_channels():
   x = jnp.arange(4.0).reshape(1, 1, 1, 4)
-  np.testing.assert_array_equal(vae.match_channels(x, 2)[0, 0, 0], [0.5, 2.5])
-  np.testing.assert_array_equal(vae.match_channels(x, 8)[0, 0, 0], [0, 0, 1, 1, 2, 2, 3, 3])
+  np.testing.assert_array_equal(convolutional.match_channels(x, 2)[0, 0, 0], [0.5, 2.5])
+  np.testing.assert_array_equal(convolutional.match_channels(x, 8)[0, 0, 0], [0, 0, 1, 1, 2, 2, 3, 3])
   with pytest.raises(ValueError, match='cannot turn 4 channels into 3.*vae.channels'):
-    vae.match_channels(x, 3)
+    convolutional.match_channels(x, 3)
 
 
 def test_errors():
@@ -86,6 +99,8 @@ def test_errors():
     vae.build(preset='big')
   with pytest.raises(ValueError, match='one entry per level'):
     vae.build(preset='tiny', channels=(8, 8))
+  with pytest.raises(ValueError, match='must be multiples of 8 in a VAE of frequency-enhanced blocks'):
+    vae.build(preset='tiny_fe', channels=(8, 12, 16))
   model = vae.build(preset='tiny')
   with pytest.raises(ValueError, match='multiples of 8, got 12x16'):
     model.encode(model.init(jax.random.key(0))['encoder'], jnp.zeros((1, 12, 16, 3)))
@@ -114,4 +129,18 @@ def test_halos_of_the_presets():
   """Cells; of `lh_conv` as counted by hand, 40 and 64 pixels."""
   halos = {name: (p.encoder_halo, p.decoder_halo) for name, p in vae.PRESETS.items()}
   assert halos['lh'] == (5, 7) and halos['lh_conv'] == (5, 8) and halos['lh_fast'] == (5, 6)
-  assert all(p.local for p in vae.PRESETS.values()) and not vae.build(preset='lh', norm='group').preset.local
+  assert {name for name, p in vae.PRESETS.items() if not p.local} == {'lh_fe', 'uhd_processer', 'tiny_fe'}
+  assert {p.local for p in vae.PRESETS.values()} == {not p.global_parts for p in vae.PRESETS.values()}
+  assert not vae.build(preset='lh', norm='group').preset.local
+
+
+def test_the_authors_budget():
+  """1.2 M parameters and 3.55 G multiply-adds: the VAE and restorer of configs/ablations.py:vae_lh_fe."""
+  get_config = runpy.run_path(str(ROOT / 'configs' / 'ablations.py'))['get_config']
+  config = get_config('vae_lh_fe')
+  networks = networks_lib.build({section: config[section].to_dict() for section in networks_lib.SECTIONS})
+  params = jax.eval_shape(networks.init, jax.random.key(0))
+  assert summary.parameters({name: params[name] for name in ('vae', 'restorer')}) == 1_198_966
+  image = jax.ShapeDtypeStruct((1, 256, 256, 3), jnp.float32)
+  operations = summary.multiply_adds(lambda params, image: networks.restore(params, image, 0.5), params, image)
+  assert operations == 3_547_347_712
