@@ -129,7 +129,10 @@ def _other(name: str, errors: dict[str, float]) -> tuple[str, str]:
 
 
 def _counts(parameters: int, costs: list[int]) -> list[str]:
-  return [f'{parameters:,}'.replace(',', ' '), *(f'{cost / 1e9:.3g} G' for cost in costs)]
+  return [
+    f'{parameters:,}'.replace(',', ' '),
+    *(f'{cost / 1e12:.3g} T' if cost >= 1e12 else f'{cost / 1e9:.3g} G' for cost in costs),
+  ]
 
 
 def _bound(error: float) -> str:
