@@ -149,9 +149,7 @@ def compile_training(config: Any, case: Case, devices: list[Any], dtype: Any = j
   mesh = parallel.make_mesh(fsdp=case.fsdp, space=case.space, devices=devices)
   stage = build.build(PHASES[case.program], config, networks)
   batch_size = _batch(case)
-  parallel.check_batch(
-    batch_size, stage.crop_size, mesh, rows=networks.vae.preset.factor * networks_lib.RESTORER_FACTOR
-  )
+  parallel.check_batch(batch_size, stage.crop_size, mesh, rows=networks.least_rows)
   key = jax.random.key(0)
   state = jax.eval_shape(stage.init, key)
   state = parallel.abstract_like(state, parallel.state_shardings(mesh, state))

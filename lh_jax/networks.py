@@ -25,8 +25,6 @@ STAGE1_PARTS = ('vae', 'latent')
 PARTS = (*STAGE1_PARTS, 'restorer', 'restorer_stats', 'encoder_lora', 'decoder_lora')
 # The sections of a config that fix a model's architecture.
 SECTIONS = ('vae', 'restorer', 'lora')
-# Restorers halve the latent twice.
-RESTORER_FACTOR = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +87,14 @@ class Networks:
   def decode(self, decoder_params: Any, latent: Mapping[str, jax.Array], normalised: jax.Array) -> jax.Array:
     """Returns the images (B, H, W, 3), unclipped, of normalised latents."""
     return self.vae.decode(decoder_params, normalised * _per_channel(latent['std']) + _per_channel(latent['mean']))
+
+  @property
+  def least_rows(self) -> int:
+    """Rows of pixels that a device must hold where images are split by rows in training: two of the deepest features.
+
+    With one, neighbours of neighbours would be needed, which XLA's partitioner gets wrong in some derivatives.
+    """
+    return self.vae.preset.factor * max(4, 2 * self.restorer.multiple)
 
   def restore_latent(self, params: Any, stats: Any, normalised: jax.Array) -> jax.Array:
     """Returns R_theta(z), with the restorer's running statistics."""

@@ -33,7 +33,7 @@ class Options:
     checkpoint: work directory of a finished run, its export folder, or a converted network on pixels (`on_pixels`).
     alpha: fidelity in [0, 1]; None is `inference.DEFAULT_ALPHA`.
     tile: see `inference.Restorer.run`.
-    max_memory: bytes that tiles may take; None is what is free.
+    max_memory: bytes that tiles, or a baseline as a whole, may take; None is what is free.
     dtype: of the activations.
     devices: that share the rows of an image.
     metadata: see `image_files.write_photo`.

@@ -140,8 +140,7 @@ def check_batch(batch_size: int, crop_size: int, mesh: Mesh, *, rows: int = 1) -
     batch_size: global.
     crop_size: in pixels.
     mesh: from `make_mesh`.
-    rows: the least that a device along 'space' may hold, and a divisor of what it holds: a row of the deepest features.
-      With less, neighbours of neighbours would be needed, which the partitioner gets wrong in some derivatives.
+    rows: the least that a device along 'space' may hold, and a divisor of what it holds (`Networks.least_rows`).
 
   Raises:
     ValueError: it does not.
@@ -244,10 +243,7 @@ def gather(value: Any) -> list[Any]:
 
 
 def gather_failures(failure: str | None) -> list[str | None]:
-  """Returns what has failed on every process, None where nothing has; it waits for all.
-
-  A process that fails may come here while others are at a `gather` of what it left: it ends those.
-  """
+  """Returns what has failed on every process, or None for each; it waits for all, and ends those that `gather`."""
   return [failure for _, failure in _exchange((None, failure))]
 
 
@@ -286,8 +282,8 @@ def map_shards(fn: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
 def compile_step(step: Callable[..., Any], state: Any, frozen: Any, batch: Any) -> tuple[Callable[..., Any], float]:
   """Compiles `step(state, frozen, batch) -> (state, metrics)` ahead of time, donating the state.
 
-  Sharded parameters are gathered before the step uses them, once: left to itself, the partitioner would split every
-  convolution as its kernel is and send activations around. What is updated stays sharded.
+  Sharded parameters are gathered once, before they are used: left to itself, the partitioner would split convolutions
+  as their kernels are and send activations around. What is updated stays sharded.
 
   Args:
     step: pure step function.

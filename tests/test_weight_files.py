@@ -224,3 +224,13 @@ def test_digest_tells_trees_apart():
   assert digest == weight_files.digest(dict(reversed(tree().items())))
   for path, change in (('half', lambda x: -x), ('step', np.float32), ('stem', lambda x: {**x, 'bias': x['bias'][:2]})):
     assert weight_files.digest(tree() | {path: change(tree()[path])}) != digest, path
+
+
+def test_what_cannot_be_written(tmp_path, monkeypatch):
+  def fails(*_, **__):
+    raise weight_files.safetensors.SafetensorError('I/O error: no space left')
+
+  monkeypatch.setattr(weight_files.safetensors.numpy, 'save_file', fails)
+  with pytest.raises(OSError, match='x: could not be written: I/O error: no space left'):
+    weight_files.save(tmp_path / 'x', tree())
+  assert not list(tmp_path.iterdir())

@@ -52,6 +52,10 @@ def convert_file(
   source = _source(name, source)
   out = pathlib.Path(out) if out else weight_files.default_path(name)
   digest = fetch.checksum(source, 'sha256')
+  stated_kind, _, stated = published.FILES[name].digest.partition(':')
+  if stated and source.name == published.FILES[name].name:
+    if not (found := fetch.checksum(source, stated_kind)).startswith(stated):
+      raise ValueError(f'{source}: its {stated_kind} is {found}, but its publisher states {stated}: fetch it again.')
   family = sources.FAMILIES[published.FILES[name].family]
   like = family.abstract(name)
   if out.exists() and not overwrite:
@@ -61,7 +65,10 @@ def convert_file(
   try:
     params = family.convert(name, source, like)
   except ValueError as error:
-    raise ValueError(f'{source} as {name}: {error}') from error
+    aside = (
+      f' It was set aside as {fetch.set_aside(source)}; run the command again to download it anew.' if address else ''
+    )
+    raise ValueError(f'{source} as {name}: {error}{aside}') from error
   weight_files.save(
     out,
     params,

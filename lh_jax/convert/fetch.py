@@ -67,13 +67,17 @@ def download(address: str, path: pathlib.Path, *, shown: bool = False) -> None:
     OSError: the server cannot be reached, refuses, or ends before the file does.
     http.client.HTTPException: the server's answer is no HTTP.
   """
-  part = path.with_name(path.name + '.part')
+  part, tag = path.with_name(path.name + '.part'), path.with_name(path.name + '.etag')
   start = part.stat().st_size if part.exists() else 0
-  request = urllib.request.Request(address, headers={'Range': f'bytes={start}-'} if start else {})
+  headers = {'Range': f'bytes={start}-'} if start else {}
+  if start and tag.exists():
+    # The server sends everything where the file has changed since.
+    headers['If-Range'] = tag.read_text(encoding='utf-8')
+  request = urllib.request.Request(address, headers=headers)
   try:
     answer = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
   except urllib.error.HTTPError as error:
-    if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+    if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE or not start:
       raise
     # Nothing comes after what is there: it is the whole file, or more than that.
     if _total(error.headers) == start:
@@ -90,6 +94,9 @@ def download(address: str, path: pathlib.Path, *, shown: bool = False) -> None:
       start, length = 0, answer.headers.get('Content-Length')
       total = int(length) if length else None
     done = start
+    tag.write_text(answer.headers.get('ETag', ''), encoding='utf-8')
+    if not tag.stat().st_size or answer.headers['ETag'].startswith('W/'):
+      tag.unlink()  # Such a one tells nothing.
     with part.open('ab' if start else 'wb') as file, progress.Count('B', shown=shown, scaled=True) as bar:
       while chunk := answer.read(CHUNK):
         file.write(chunk)
@@ -97,6 +104,7 @@ def download(address: str, path: pathlib.Path, *, shown: bool = False) -> None:
         bar(done, total or done)
   if total is not None and done != total:
     raise OSError(f'the connection ended after {done} of {total} bytes')
+  tag.unlink(missing_ok=True)
   os.replace(part, path)
 
 
@@ -115,12 +123,17 @@ def check(path: pathlib.Path, digest: str) -> None:
   kind, _, expected = digest.partition(':')
   found = checksum(path, kind)
   if not found.startswith(expected):
-    aside = path.with_name(path.name + '.wrong')
-    os.replace(path, aside)
     raise ValueError(
-      f'{path}: its {kind} is {found}, but its publisher states {expected}; it was set aside as {aside.name}. '
+      f'{path}: its {kind} is {found}, but its publisher states {expected}; it was set aside as {set_aside(path)}. '
       'Run the command again to download it anew.'
     )
+
+
+def set_aside(path: pathlib.Path) -> str:
+  """Renames a file that is not what it should be to `<name>.wrong`, and returns that name."""
+  aside = path.with_name(path.name + '.wrong')
+  os.replace(path, aside)
+  return aside.name
 
 
 def checksum(path: pathlib.Path, kind: str) -> str:

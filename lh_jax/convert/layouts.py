@@ -66,7 +66,8 @@ def convert(tensors: Tensors, like: Mapping[str, Any], layouts: tuple[Layout, ..
     Parameters as nested dicts of float32 arrays, of the structure and shapes of `like`.
 
   Raises:
-    ValueError: tensors are missing, left over or of the wrong shape; all of them are listed.
+    ValueError: tensors are missing, left over, of the wrong shape, or no finite floating-point numbers; all of them are
+      listed.
   """
   expected = weight_files.flatten(like)
   choices = [(layout, layout.prepare(tensors) if layout.prepare else tensors) for layout in layouts]
@@ -88,9 +89,13 @@ def convert(tensors: Tensors, like: Mapping[str, Any], layouts: tuple[Layout, ..
     wrong = [part for part in parts if part in tensors and not _equal(tensors[part].shape, stored)]
     problems += [f'missing: {part} {stored}' for part in missing]
     problems += [f'shape: {part} is {tensors[part].shape}, expected {stored}' for part in wrong]
-    if not missing and not wrong:
+    # bfloat16 is of NumPy's kind 'V'.
+    types = [part for part in parts if part in tensors and tensors[part].dtype.kind not in 'fV']
+    problems += [f'dtype: {part} is {tensors[part].dtype}, expected floating-point numbers' for part in types]
+    if not missing and not wrong and not types:
       arrays = [_ours(ours, tensors[part].reshape(stored), layout) for part in parts]
       converted[ours] = np.concatenate(arrays, axis=-1) if len(arrays) > 1 else arrays[0]
+      problems += [f'not finite: {part}' for part, array in zip(parts, arrays) if not np.isfinite(array).all()]
   used = set(itertools.chain.from_iterable(names.values()))
   unused = re.compile('|'.join(f'(?:{pattern})' for pattern in layout.unused) or r'(?!)')
   problems += [
@@ -146,7 +151,8 @@ def _stored_shape(ours: str, shape: tuple[int, ...], layout: Layout) -> tuple[in
 
 def _ours(ours: str, array: np.ndarray, layout: Layout) -> np.ndarray:
   """Their tensor in our order."""
-  array = array.astype(np.float32)
+  with np.errstate(over='ignore'):
+    array = array.astype(np.float32)
   if not _is_transposed(ours, array.ndim, layout):
     return array
   return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T

@@ -75,7 +75,12 @@ def read_numpy_pickle(path: str | os.PathLike[str]) -> Any:
     # A damaged pickle can raise nearly anything.
     except Exception as error:
       raise ValueError(f'{path}: not a readable pickle of numpy arrays: {error}.') from error
-  return _arrays(tree, path)
+  if not isinstance(tree, dict):
+    raise ValueError(f'{path}: expected nested dicts of numpy arrays, found a {type(tree).__name__}.')
+  try:
+    return _arrays(tree, path)
+  except RecursionError:
+    raise ValueError(f'{path}: its dicts are nested without end.') from None
 
 
 class _Array:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import collections
 import io
+import math
 import os
 import pathlib
 from typing import Any, NamedTuple
@@ -232,6 +233,8 @@ class _RebuildTensor:
     last = offset + sum((side - 1) * stride for side, stride in zip(shape, strides))
     if 0 not in shape and last >= storage.size:
       raise ValueError(f'a tensor of shape {shape} reaches beyond its storage of {storage.size} numbers')
+    if math.prod(shape) > storage.size:
+      raise ValueError(f'a tensor of shape {shape} repeats the {storage.size} numbers of its storage')
     view = np.lib.stride_tricks.as_strided(
       storage[offset:], shape, [stride * storage.itemsize for stride in strides], writeable=False
     )

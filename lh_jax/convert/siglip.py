@@ -20,6 +20,8 @@ def _without_heads(tensors: layouts.Tensors) -> layouts.Tensors:
   merged = dict(tensors)
   for name, array in tensors.items():
     match = re.fullmatch(r'.*/MultiHeadDotProductAttention_0/(query|key|value|out)/(kernel|bias)', name)
+    if array.ndim < 2:
+      continue  # its shape is found wrong later
     if match and match.groups() == ('out', 'kernel'):
       merged[name] = array.reshape(-1, array.shape[-1])
     elif match and match.group(2) == 'kernel':

@@ -21,6 +21,7 @@ from lh_jax.convert import pth_reader
 # weights where both are there.
 _WRAPPERS = ('params_ema', 'params', 'state_dict', 'model')
 # What torch.nn.DataParallel puts before every name.
+_MAX_WRAPPERS = 4  # within each other; a checkpoint that holds itself has no end
 _PARALLEL = 'module.'
 
 
@@ -55,9 +56,11 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 def _unwrapped(tensors: Mapping[str, Any]) -> Mapping[str, Any]:
   """The network inside a training checkpoint; the checkpoint itself where it is none."""
-  for key in _WRAPPERS:
-    if isinstance(tensors.get(key), Mapping):
-      return _unwrapped(tensors[key])
+  for _ in range(_MAX_WRAPPERS):
+    inner = next((tensors[key] for key in _WRAPPERS if isinstance(tensors.get(key), Mapping)), None)
+    if inner is None:
+      break
+    tensors = inner
   return tensors
 
 

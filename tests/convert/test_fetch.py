@@ -26,6 +26,7 @@ class Server(http.server.ThreadingHTTPServer):
   content = CONTENT
   ranges = True
   cut = None  # bytes after which the connection ends
+  etag = ''
   asked: list
 
   def __init__(self):
@@ -41,7 +42,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
       self.send_error(404)
       return
     start = 0
-    if server.ranges and self.headers.get('Range'):
+    changed = self.headers.get('If-Range', server.etag) != server.etag
+    if server.ranges and self.headers.get('Range') and not changed:
       start = int(self.headers['Range'].removeprefix('bytes=').removesuffix('-'))
       if start >= len(server.content):
         self.send_response(416)
@@ -53,6 +55,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
       self.send_header('Content-Range', f'bytes {start}-{len(server.content) - 1}/{len(server.content)}')
     else:
       self.send_response(200)
+    if server.etag:
+      self.send_header('ETag', server.etag)
     self.send_header('Content-Length', str(len(server.content) - start))
     self.end_headers()
     self.wfile.write(server.content[start : server.cut])
@@ -128,6 +132,34 @@ def test_a_connection_that_ends_early_keeps_what_came(server, tmp_path):
   server.cut = None
   fetch.download(address(server), tmp_path / 'x')
   assert (tmp_path / 'x').read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize('etag', ['"a"', 'W/"a"', ''])
+def test_a_file_that_has_changed_is_not_completed(server, tmp_path, etag):
+  server.cut, server.etag = 3000, etag
+  with pytest.raises(OSError, match='the connection ended'):
+    fetch.download(address(server), tmp_path / 'x')
+  server.cut, server.etag, server.content = None, '"b"', CONTENT[::-1]
+  fetch.download(address(server), tmp_path / 'x')
+  # Without a strong tag nobody can tell; the checksum does.
+  expected = CONTENT[::-1] if etag == '"a"' else CONTENT[:3000] + CONTENT[::-1][3000:]
+  assert (tmp_path / 'x').read_bytes() == expected and [path.name for path in tmp_path.iterdir()] == ['x']
+
+
+def test_what_cannot_be_converted_is_downloaded_anew(server, published_here, tiny, cache, capsys):
+  published_here()
+  server.content = b'<html>Please log in</html>'
+  assert command.main(['dinov2_vits14', '--fetch']) == 1
+  assert 'It was set aside as x.pth.wrong' in capsys.readouterr().err
+  server.content = tiny.read_bytes()
+  assert command.main(['dinov2_vits14', '--fetch']) == 0
+
+
+def test_a_file_of_the_official_name_is_checked_without_fetching_too(published_here, tiny, cache, capsys):
+  published_here(digest='sha256:0123')
+  source = tiny.rename(tiny.with_name('x.pth'))
+  assert command.main(['dinov2_vits14', str(source)]) == 1
+  assert 'but its publisher states 0123: fetch it again' in capsys.readouterr().err and source.exists()
 
 
 def test_from_the_address_to_converted_weights(server, published_here, tiny, cache, capsys):

@@ -17,9 +17,9 @@ from lh_jax.convert import sources
 from lh_jax.convert import tensor_files
 from lh_jax.models import foundation
 from tests.convert import test_pth_reader as pth
-from tests.models import test_foundation_kinds as kinds
+from tests import golden
 
-FIXTURES = kinds.FIXTURES
+FIXTURES = golden.FIXTURES
 # Hugging Face to the other layout of each kind, written apart from the converters' tables; in this order.
 RENAMES = {
   'mae': (
@@ -110,7 +110,7 @@ FACE_REST = {
   + ('shared_image_embedding.positional_embedding',),
 }
 LAYOUTS = ('first', 'Hugging Face')
-CASES = [(kind, layout) for kind in kinds.KINDS for layout in LAYOUTS]
+CASES = [(kind, layout) for kind in golden.FOUNDATIONS for layout in LAYOUTS]
 NAMES = {'mae': 'mae_vitb16', 'clip': 'clip_vitb16', 'siglip': 'siglip_vitb16', 'sam': 'sam_vitb16'}
 
 
@@ -158,12 +158,12 @@ def checkpoint(kind, layout):
 
 
 def convert(kind, tensors):
-  return layouts.convert(tensors, kinds.abstract(kinds.tiny(kind)), sources.LAYOUTS[kind])
+  return layouts.convert(tensors, golden.abstract(golden.transformer(kind)[0]), sources.LAYOUTS[kind])
 
 
-@pytest.mark.parametrize('kind', kinds.KINDS)
+@pytest.mark.parametrize('kind', golden.FOUNDATIONS)
 def test_all_layouts_give_the_same_tree(kind):
-  expected = kinds.converted(kind)
+  expected = golden.transformer(kind)[1]
   prefixes = ('vit.', 'vision_model.', 'vision_encoder.', 'image_encoder.', 'params/')
   for layout in LAYOUTS:
     tensors = checkpoint(kind, layout)
@@ -260,7 +260,7 @@ def tiny_names(monkeypatch, tmp_path):
   monkeypatch.setenv('LH_JAX_CACHE', str(tmp_path / 'cache'))
   for kind, name in NAMES.items():
     entry = foundation.FOUNDATIONS[name]
-    monkeypatch.setitem(foundation.FOUNDATIONS, name, entry._replace(module=kinds.tiny(kind)))
+    monkeypatch.setitem(foundation.FOUNDATIONS, name, entry._replace(module=golden.transformer(kind)[0]))
 
 
 @pytest.mark.parametrize('kind, layout', CASES)
@@ -270,7 +270,7 @@ def test_from_the_published_file_to_features(kind, layout, tiny_names, tmp_path,
   assert command.main([NAMES[kind], str(source)]) == 0, capsys.readouterr().err
   model = foundation.build(NAMES[kind])
   params = weight_files.load_foundation(NAMES[kind], None, model.abstract_params())
-  jax.tree.map(np.testing.assert_array_equal, params, kinds.converted(kind))
+  jax.tree.map(np.testing.assert_array_equal, params, golden.transformer(kind)[1])
   metadata = weight_files.load(weight_files.default_path(NAMES[kind]))[1]
   assert metadata['source'] == source.name and metadata['licence'] == published.FILES[NAMES[kind]].licence
 
@@ -291,5 +291,6 @@ def test_published_checksums_and_licences():
     kind, _, digits = file.digest.partition(':')
     assert file.licence and file.family in sources.FAMILIES
     assert not file.digest or (kind in ('sha256', 'md5') and int(digits, 16)), name
-    assert bool(file.package) + bool(file.addresses) + bool(file.page) == 1
+    places = bool(file.package) + bool(file.addresses) + bool(file.page)
+    assert places == (file.licence != 'none published')
   assert [published.FILES[f'mae_vit{size}'].licence for size in ('b16', 'l16', 'h14')] == ['CC-BY-NC-4.0'] * 3

@@ -102,6 +102,23 @@ def test_all_problems_in_one_error_in_the_layout_that_fits_best():
   ]
 
 
+@pytest.mark.parametrize(
+  'change, problem',
+  [
+    (lambda x: x.astype(np.int8), 'dtype: conv.weight is int8, expected floating-point numbers'),
+    (lambda x: x.astype(np.complex64), 'dtype: conv.weight is complex64, expected floating-point numbers'),
+    (lambda x: x.astype(str), 'dtype: conv.weight is <U32, expected floating-point numbers'),
+    (lambda x: x * 1e300, 'not finite: conv.weight'),
+    (lambda x: x * np.nan, 'not finite: conv.weight'),
+  ],
+)
+def test_only_finite_floating_point_numbers_are_taken(change, problem):
+  tensors = official()
+  tensors['conv.weight'] = change(tensors['conv.weight'])
+  with pytest.raises(ValueError, match=f'1 tensors do not match .*\n  {problem}'):
+    layouts.convert(tensors, LIKE, (TORCH,))
+
+
 def test_a_tensor_of_ours_without_a_name():
   like = LIKE | {'other': jax.ShapeDtypeStruct((1,), np.float32)}
   with pytest.raises(ValueError, match='unnamed: other has no counterpart there'):

@@ -90,9 +90,16 @@ def test_truncated_file(tmp_path, keep):
     pickle_reader.read_numpy_pickle(path)
 
 
-@pytest.mark.parametrize('value', [[np.zeros(2)], 'text', {'a': {'b': None}}])
+def test_a_dict_that_holds_itself(tmp_path):
+  endless = {}
+  endless['a'] = endless
+  with pytest.raises(ValueError, match='x: its dicts are nested without end'):
+    pickle_reader.read_numpy_pickle(write(tmp_path / 'x', endless))
+
+
+@pytest.mark.parametrize('value', [[np.zeros(2)], np.zeros(2), 'text', {'a': {'b': None}}])
 def test_other_contents(tmp_path, value):
-  with pytest.raises(ValueError, match='x: expected nested dicts of numpy arrays, found a (list|str|NoneType)'):
+  with pytest.raises(ValueError, match='x: expected nested dicts of numpy arrays, found a (list|_Array|str|NoneType)'):
     pickle_reader.read_numpy_pickle(write(tmp_path / 'x', value))
 
 

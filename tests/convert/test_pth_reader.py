@@ -134,6 +134,7 @@ def test_other_globals_are_refused(tmp_path, name):
     (dict(offset=-1), r'a tensor has offset -1'),
     (dict(strides=(-3, 1)), r'strides \(-3, 1\)'),
     (dict(strides=(1,)), r'shape \(2, 3\) and strides \(1,\)'),
+    (dict(shape=(9, 9), strides=(0, 0)), r'repeats the 6 numbers of its storage'),
     (dict(count=7), r'storage 0 holds 6 numbers instead of 7'),
     (dict(key='1'), r'archive/data/1'),
     (dict(kind='module'), r"unknown kind of storage 'module' of 'float32'"),

@@ -87,14 +87,14 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    y = nn.LayerNorm(epsilon=_EPSILON, name='norm1')(x)
+    y = layers.LayerNorm2d(epsilon=_EPSILON, name='norm1')(x)
     attention = Attention(heads=self.heads, stored=self.stored, name='attn')
     if self.window:
       y = from_windows(attention(to_windows(y, self.window)), y.shape, self.window)
     else:
       y = attention(y)
     x = x + y
-    return x + vit.MLP(name='mlp')(nn.LayerNorm(epsilon=_EPSILON, name='norm2')(x))
+    return x + vit.MLP(name='mlp')(layers.LayerNorm2d(epsilon=_EPSILON, name='norm2')(x))
 
 
 class Attention(nn.Module):

@@ -35,12 +35,14 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from lh_jax.models import layers
+from lh_jax.models import pointwise
 from lh_jax.ops import resize
 
 POSITION_OFFSET = 0.1  # of DINOv2 without registers
 
 ACTIVATIONS = {
-  'erf': lambda x: nn.gelu(x, approximate=False),
+  'erf': pointwise.gelu,
   'tanh': lambda x: nn.gelu(x, approximate=True),
   'quick': lambda x: x * nn.sigmoid(1.702 * x),
 }
@@ -120,7 +122,7 @@ class VisionTransformer(nn.Module):
     x = jnp.concatenate([*leading, (tokens + positions[None]).reshape(batch, -1, self.dim)], axis=1)
 
     if self.first_norm:
-      x = nn.LayerNorm(epsilon=self.epsilon, name='norm_pre')(x)
+      x = layers.LayerNorm2d(epsilon=self.epsilon, name='norm_pre')(x)
     for i in range(self.depth):
       x = Block(
         heads=self.heads,
@@ -131,7 +133,7 @@ class VisionTransformer(nn.Module):
         epsilon=self.epsilon,
         name=f'block_{i}',
       )(x)
-    x = nn.LayerNorm(epsilon=self.epsilon, name='norm')(x)
+    x = layers.LayerNorm2d(epsilon=self.epsilon, name='norm')(x)
     return x[:, classes + self.registers :].reshape(batch, *shape, self.dim)
 
 
@@ -148,9 +150,9 @@ class Block(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     mlp = SwiGLU(name='mlp') if self.swiglu else MLP(activation=self.activation, hidden=self.hidden, name='mlp')
-    y = Attention(heads=self.heads, name='attn')(nn.LayerNorm(epsilon=self.epsilon, name='norm1')(x))
+    y = Attention(heads=self.heads, name='attn')(layers.LayerNorm2d(epsilon=self.epsilon, name='norm1')(x))
     x = x + self._scaled('ls1', y)
-    y = mlp(nn.LayerNorm(epsilon=self.epsilon, name='norm2')(x))
+    y = mlp(layers.LayerNorm2d(epsilon=self.epsilon, name='norm2')(x))
     return x + self._scaled('ls2', y)
 
   def _scaled(self, name: str, y: jax.Array) -> jax.Array:

@@ -1,10 +1,11 @@
-"""Published restorers of images: the networks of the latent restorers on pixels, in the sizes that have weights.
+"""Published restorers of images: the networks of the latent restorers on pixels, in their published sizes.
 
 Their weights are converted by `python -m lh_jax.convert NAME`; `lh_jax.baselines` runs them. NAFNet's for blur (GoPro)
 and noise (SIDD) differ in their blocks; at width 32 the former has the 17.11 M parameters of its paper. Restormer's for
 denoising have norms without bias. SFHformer's paper has the sizes t, s, m and l (7.61 M parameters), but the authors'
 checkpoints are of other variants: those for haze and motion blur are here, that for low light is a network of its own
-and is not.
+and is not. The authors run the one for motion blur on overlapping patches of 128 pixels, and NAFNet's for GoPro and
+REDS with local pooling; here both see the whole image, and other numbers than the published ones are to be expected.
 """
 
 from __future__ import annotations
