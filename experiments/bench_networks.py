@@ -1,6 +1,6 @@
 """Seconds of foundation models and restorers at their training shapes: ours, and the PyTorch implementation.
 
-    python experiments/bench_networks.py -o experiments/results/networks_cpu.json [--only TEXT] [--rounds 5]
+    python experiments/bench_networks.py -o experiments/results/networks_cpu.json [--only NAME ...] [--rounds 5]
 
 needs the extra `parity` (torch, transformers, spandrel, spandrel_extra_arches); SFHformer also the environment variable
 LH_JAX_SFHFORMER, a checkout of https://github.com/deng-ai-lab/SFHformer. In one process, on the same cores, in turns:
@@ -153,23 +153,22 @@ def main() -> None:
   import torch
 
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('--only', default='', help='networks whose name contains this')
+  parser.add_argument('--only', nargs='+', choices=tuple(CASES), default=list(CASES), help='networks; default all')
   parser.add_argument('--rounds', type=int, default=5, help='default %(default)s')
   parser.add_argument('-o', '--output', type=pathlib.Path, help='JSON file to write')
   options = parser.parse_args()
   rows = []
-  for name in CASES:
-    if options.only in name:
-      for row in measure(name, options.rounds):
-        rows.append(row)
-        print(row, flush=True)
-      jax.clear_caches()
+  for name in options.only:
+    for row in measure(name, options.rounds):
+      rows.append(row)
+      print(row, flush=True)
+    jax.clear_caches()
+    if options.output:  # After every network: what has been measured is kept.
+      versions = {'torch': torch.__version__, 'torch_threads': torch.get_num_threads()}
+      report = records.made_by() | versions | {'load_average': os.getloadavg()[0], 'rounds': options.rounds}
+      results.write_json(options.output, report | {'rows': rows}, indent=1)
   columns = ('network', 'what', 'ours_s', 'pytorch_s', 'ratio')
   print(results.markdown(columns, [[str(row[column]) for column in columns] for row in rows]))
-  if options.output:
-    versions = {'torch': torch.__version__, 'torch_threads': torch.get_num_threads()}
-    report = records.made_by() | versions | {'load_average': os.getloadavg()[0], 'rounds': options.rounds}
-    results.write_json(options.output, report | {'rows': rows}, indent=1)
 
 
 if __name__ == '__main__':

@@ -5,7 +5,8 @@ Sizes are those of the papers' tables and of the published checkpoints; tests co
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
 from flax import linen as nn
 
@@ -58,44 +59,19 @@ def _dinov2(size: str, registers: int) -> Entry:
   return Entry(module, 16, *_IMAGENET)
 
 
-def _mae(dim: int, depth: int, heads: int, patch: int, grid: int) -> Entry:
+def _plain(
+  statistics: tuple[Colour, Colour], dim: int, depth: int, heads: int, patch: int, grid: int, **options: Any
+) -> Entry:
+  """Without LayerScale, and with positions for one grid."""
   module = vit.VisionTransformer(
-    dim=dim, depth=depth, heads=heads, patch=patch, grid=grid, layer_scale=False, position_offset=0.0
+    dim=dim, depth=depth, heads=heads, patch=patch, grid=grid, layer_scale=False, position_offset=0.0, **options
   )
-  return Entry(module, 16, *_IMAGENET)
+  return Entry(module, 16, *statistics)
 
 
-def _clip(dim: int, depth: int, heads: int, patch: int, grid: int) -> Entry:
-  module = vit.VisionTransformer(
-    dim=dim,
-    depth=depth,
-    heads=heads,
-    patch=patch,
-    grid=grid,
-    layer_scale=False,
-    patch_bias=False,
-    first_norm=True,
-    activation='quick',
-    epsilon=1e-5,
-    position_offset=0.0,
-  )
-  return Entry(module, 16, *_CLIP)
-
-
-def _siglip(dim: int, depth: int, heads: int, patch: int, grid: int, hidden: int | None = None) -> Entry:
-  module = vit.VisionTransformer(
-    dim=dim,
-    depth=depth,
-    heads=heads,
-    patch=patch,
-    grid=grid,
-    hidden=hidden,
-    class_token=False,
-    layer_scale=False,
-    activation='tanh',
-    position_offset=0.0,
-  )
-  return Entry(module, 16, *_SIGLIP)
+_mae = functools.partial(_plain, _IMAGENET)
+_clip = functools.partial(_plain, _CLIP, patch_bias=False, first_norm=True, activation='quick', epsilon=1e-5)
+_siglip = functools.partial(_plain, _SIGLIP, class_token=False, activation='tanh')
 
 
 def _sam(size: str) -> Entry:
