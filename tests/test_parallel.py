@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from lh_jax import parallel
+from lh_jax.state import TrainState
 
 
 @pytest.mark.parametrize(
@@ -96,19 +97,24 @@ def test_map_shards_runs_without_collectives():
 
 def test_compile_step_donates_and_keeps_shardings():
   mesh = parallel.make_mesh(fsdp=8)
-  tree = {'w': np.ones((64, 64), np.float32)}
+  tree = TrainState(
+    step=np.int32(0), params={'w': np.ones((64, 64), np.float32)}, opt={'m': np.ones(64, np.float32)}, ema={}, stats={}
+  )
   shardings = parallel.state_shardings(mesh, tree, min_size=1)
   state, batch = parallel.put(tree, shardings), parallel.put_batch({'x': np.ones((8, 64), np.float32)}, mesh)
   abstract = lambda t: jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), t)
 
   def step(state, frozen, batch):
-    return {'w': state['w'] + frozen['f'] + batch['x'].sum()}, {'m': batch['x'].mean()}
+    params = {'w': state.params['w'] + frozen['f'] + batch['x'].sum()}
+    return state.replace(step=state.step + 1, params=params), {'m': batch['x'].mean()}
 
   frozen = parallel.put({'f': np.float32(1)}, {'f': parallel.replicated(mesh)})
   compiled, seconds = parallel.compile_step(step, abstract(state), abstract(frozen), abstract(batch))
   new, metrics = compiled(state, frozen, batch)
-  assert new['w'].sharding == shardings['w'] and state['w'].is_deleted() and not frozen['f'].is_deleted()
-  assert float(new['w'][0, 0]) == 514.0 and float(metrics['m']) == 1.0 and seconds > 0
+  assert new.params['w'].sharding == shardings.params['w'] and new.opt['m'].sharding == shardings.opt['m']
+  assert 'fsdp' in str(shardings.params['w'].spec) and 'fsdp' in str(shardings.opt['m'].spec)
+  assert state.params['w'].is_deleted() and not frozen['f'].is_deleted()
+  assert float(new.params['w'][0, 0]) == 514.0 and int(new.step) == 1 and float(metrics['m']) == 1.0 and seconds > 0
 
 
 def test_compilation_cache_has_a_default_place(monkeypatch):
