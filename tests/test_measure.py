@@ -202,7 +202,7 @@ def test_models_that_are_not_there(tmp_path):
   protocol = protocols.get('uhd')
   with pytest.raises(FileNotFoundError, match='no such NIQE model. Give the modelparameters.mat'):
     measure.Measure.load(protocol, niqe_model=tmp_path / 'none.mat')
-  with pytest.raises(FileNotFoundError, match='inception_fid.* are not there. They are published as'):
+  with pytest.raises(FileNotFoundError, match='inception_fid.* are not there. Download https://'):
     measure.Measure.load(protocol, fid_weights=tmp_path / 'none.safetensors')
   with pytest.raises(ValueError, match="fid_kind is 'crop'; it must be one of image, patch"):
     measure.Measure.load(protocol, fid_kind='crop')
