@@ -18,8 +18,9 @@ def get_config() -> ConfigDict:
   config.data = ConfigDict(
     {
       # 'embedded' (scikit-image's photographs), 'folder' (clean photographs), 'pairs' (input/ and gt/, or one such
-      # folder per task), 'dead_leaves'; a published data set: 'uhd_ll', 'uhd_blur', 'uhd_haze', 'uhd_rain', 'uhd_snow',
-      # 'uhd_noise', 'uhd_moire', 'gends', or several joined by '+', whose folders lie in path under these names;
+      # folder per task), 'dead_leaves', and those without pairs joined by '+'; a published data set: 'uhd_ll',
+      # 'uhd_blur', 'uhd_haze', 'uhd_rain', 'uhd_snow', 'uhd_noise', 'uhd_moire', 'gends', or several joined by '+',
+      # whose folders lie in path under these names;
       # 'crops' (what python -m lh_jax.data prepare made, of one set or one folder for each).
       'source': 'embedded',
       'path': '',

@@ -23,6 +23,8 @@ CONFIGS = [
   ('uhd6', 'stage2'),
   *(('single', task) for task in ('low_light', 'blur', 'haze', 'noise25')),
   ('generalization', ''),
+  ('bundled', 'cpu'),
+  ('bundled', 'gpu'),
   *(
     ('ablations', name)
     for name in (
@@ -74,7 +76,7 @@ def flat(config, prefix=''):
   return found
 
 
-@pytest.mark.parametrize('name', ['quickstart', 'uhd4', 'uhd6', 'single', 'generalization', 'ablations'])
+@pytest.mark.parametrize('name', ['quickstart', 'uhd4', 'uhd6', 'single', 'generalization', 'ablations', 'bundled'])
 def test_unknown_argument(name):
   with pytest.raises(ValueError, match="Unknown argument 'fast'"):
     load(name, 'fast')

@@ -11,7 +11,7 @@ whereas dropping the oldest entry would often drop the one about to be asked for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 import dataclasses
 from pathlib import Path
@@ -143,6 +143,31 @@ def from_files(items: Sequence[Item], *, cache_gib: float) -> Source:
   """
   items = tuple(items)
   return Source(items, lambda index: _read_files(items[index]), cache_gib=cache_gib)
+
+
+def joined(sources: Mapping[str, Source], *, cache_gib: float) -> Source:
+  """The images of several sources as one; each name begins with its source's.
+
+  Args:
+    sources: by name.
+    cache_gib: memory for decoded images, besides what the sources keep themselves.
+
+  Returns:
+    The source, in the order of the mapping.
+
+  Raises:
+    ValueError: if cache_gib is negative.
+  """
+  items = [
+    dataclasses.replace(item, name=f'{name}/{item.name}') for name, source in sources.items() for item in source.items
+  ]
+  places = [(source, index) for source in sources.values() for index in range(len(source))]
+
+  def read(index: int) -> dict[str, np.ndarray]:
+    source, place = places[index]
+    return {key: value for key, value in source[place].items() if key in ('clean', 'degraded')}
+
+  return Source(items, read, cache_gib=cache_gib)
 
 
 def raise_problems(where: str, problems: Sequence[str]) -> None:

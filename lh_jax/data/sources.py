@@ -19,6 +19,7 @@ from lh_jax.data import layouts
 from lh_jax.data.datasets import DATASETS
 from lh_jax.data.items import from_files
 from lh_jax.data.items import Item
+from lh_jax.data.items import joined
 from lh_jax.data.items import raise_problems
 from lh_jax.data.items import sized
 from lh_jax.data.items import Source
@@ -126,6 +127,7 @@ def dead_leaves(*, size: int = 512, count: int = 64, seed: int = 0, cache_gib: f
 
 
 SOURCES = ('embedded', 'folder', 'pairs', 'dead_leaves', 'crops', *DATASETS)
+CLEAN = ('embedded', 'folder', 'dead_leaves')  # These may be joined: their degradations are synthesised.
 
 
 def build(
@@ -140,7 +142,7 @@ def build(
   """Makes the source called `name` from the options of a config section.
 
   Args:
-    name: one of `SOURCES`; or several published data sets joined by '+'.
+    name: one of `SOURCES`; or several joined by '+', of published data sets or of those in `CLEAN`.
     path: the folder, of all but 'embedded' and 'dead_leaves'.
     split: which images of 'embedded', 'crops' and the published data sets; see `data.splits`.
     tasks: the tasks to take of 'pairs' and of published data sets with several tasks; None takes all.
@@ -154,9 +156,17 @@ def build(
     ValueError: if the name is unknown, a folder is needed and none is named, or as the source says.
     FileNotFoundError: if the folder does not exist.
   """
-  published = all(part in DATASETS for part in name.split('+'))
+  parts = name.split('+')
+  published = all(part in DATASETS for part in parts)
+  if len(parts) > 1 and len(set(parts)) == len(parts) and set(parts) <= set(CLEAN):
+    # The whole has the cache.
+    options = {'path': path, 'split': split, 'cache_gib': 0, 'painted': painted}
+    return joined({part: build(part, **options) for part in parts}, cache_gib=cache_gib)
   if name not in SOURCES and not published:
-    raise ValueError(f'unknown source {name!r}; known: {", ".join(SOURCES)}; data sets may be joined by +')
+    raise ValueError(
+      f'unknown source {name!r}; known: {", ".join(SOURCES)}; published data sets may be joined by +, and so may '
+      f'{", ".join(CLEAN)}'
+    )
   if name == 'embedded':
     return embedded(split=split, cache_gib=cache_gib)
   if name == 'dead_leaves':
