@@ -4,7 +4,7 @@
 
 needs the extra `parity` (torch, transformers, spandrel, spandrel_extra_arches); SFHformer also the environment variable
 LH_JAX_SFHFORMER, a checkout of https://github.com/deng-ai-lab/SFHformer. In one process, on the same cores, in turns:
-one call of ours, one of theirs, round after round; medians. Random weights, float32. 'forward + backward' is the
+one call of ours, one of theirs, a pause before each, round after round; medians. Random weights, float32. 'forward + backward' is the
 gradient of the mean square of the output with respect to all parameters.
 
 The shapes are those of one device of the paper's four: four images of 256 for stage 1 (16 x 16 tokens), two latents of
@@ -41,6 +41,8 @@ from tests.parity import make_restorers_golden  # noqa: E402
 IMAGES, CROP = 4, 256
 LATENTS, LATENT = 2, (64, 64, 32)
 PIXEL_CROP = 128
+# Threads of the other library go on spinning for a while after its call, on cores that the next call needs.
+PAUSE_SECONDS = 0.3
 
 
 def foundation_pair(name: str) -> tuple[Any, Any, np.ndarray]:
@@ -139,6 +141,7 @@ def measure(name: str, rounds: int) -> Iterator[dict[str, Any]]:
     seconds: tuple[list[float], list[float]] = ([], [])
     for turn in range(rounds + 1):
       for call, found in zip(pair, seconds):
+        time.sleep(PAUSE_SECONDS)
         started = time.perf_counter()
         call()
         if turn:  # The first warms up.

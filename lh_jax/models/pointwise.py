@@ -7,17 +7,80 @@ import math
 from typing import Any
 
 import flax.linen as nn
+from flax.linen.dtypes import promote_dtype
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 
+@jax.custom_vjp
+def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  """x @ kernel for (..., C) and (C, F), reverse-mode derivatives only.
+
+  The rule for the kernel is ours because the one that JAX finds computes its transpose: on the CPU, XLA then copies the
+  gradient with its axes turned, and computes anew for each copy what the gradient is the sum of.
+  """
+  return lax.dot_general(x, kernel, (((x.ndim - 1,), (0,)), ((), ())))
+
+
+def _product_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple]:
+  return product(x, kernel), (x, kernel)
+
+
+def _product_backward(saved: tuple, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+  x, kernel = saved
+  pixels = tuple(range(x.ndim - 1))
+  of_x = lax.dot_general(gradient, kernel, (((x.ndim - 1,), (1,)), ((), ())))
+  return of_x, lax.dot_general(x, gradient, ((pixels, pixels), ((), ())))
+
+
+product.defvjp(_product_forward, _product_backward)
+
+
 def _as_dot(x: jax.Array, kernel: jax.Array, *_: Any, **__: Any) -> jax.Array:
-  return lax.dot_general(x, kernel[0, 0], (((x.ndim - 1,), (0,)), ((), ())))
+  return product(x, kernel[0, 0])
 
 
+def _of_dense(x: jax.Array, kernel: jax.Array, *_: Any, **__: Any) -> jax.Array:
+  return product(x, kernel)
+
+
+Dense = functools.partial(nn.Dense, dot_general=_of_dense)
 # A convolution of 1x1 pixels written as the matrix product that it is: XLA's CPU convolution is up to twice as slow.
 Pointwise = functools.partial(nn.Conv, kernel_size=(1, 1), conv_general_dilated=_as_dot)
+
+
+class ScaledPointwise(nn.Module):
+  """A matrix product for each pixel or token, times a learned scale of each output channel: the end of a residual branch.
+
+  The scale goes into the kernel. So the gradient that arrives is an operand of matrix products, and is computed once;
+  where it is first multiplied by the scale, XLA computes it anew for every block from all that it is the sum of, at a
+  cost that grows with the square of the depth.
+
+  Attributes:
+    features: channels out.
+    kernel_size: leading axes of the parameter 'kernel', (1, 1) for that of a convolution; besides it there is 'bias'.
+    dtype: of the computation; None is that of the inputs and parameters.
+  """
+
+  features: int
+  kernel_size: tuple[int, ...] = (1, 1)
+  dtype: Any = None
+
+  @nn.compact
+  def __call__(self, x: jax.Array, scale: jax.Array | None) -> jax.Array:
+    """Maps (..., C) to (..., features); `scale` is (features,), None is 1."""
+    shape = (*self.kernel_size, x.shape[-1], self.features)
+    kernel = self.param('kernel', nn.initializers.lecun_normal(), shape, jnp.float32).reshape(-1, self.features)
+    bias = self.param('bias', nn.initializers.zeros, (self.features,), jnp.float32)
+    if scale is not None:
+      kernel, bias = kernel * scale, bias * scale
+    x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
+    return product(x, kernel) + bias
+
+  def multiply_adds(self, x: jax.Array, *_: Any) -> int:
+    """Counts those of an input x, for `lh_jax.models.summary`."""
+    return x.size * self.features
 
 
 class Weights(nn.Module):

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lh_jax.models import layers
+from lh_jax.models import pointwise
 from lh_jax.models.foundation import vit
 from lh_jax.ops import resize
 
@@ -112,7 +113,7 @@ class Attention(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     batch, height, width, dim = x.shape
     size = dim // self.heads
-    qkv = nn.Dense(3 * dim, name='qkv')(x).reshape(batch, height * width, 3, self.heads, size)
+    qkv = pointwise.Dense(3 * dim, name='qkv')(x).reshape(batch, height * width, 3, self.heads, size)
     query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
     rows, columns = (
       relative_positions(self.param(name, nn.initializers.zeros, (2 * self.stored - 1, size)), n)
@@ -125,7 +126,7 @@ class Attention(nn.Module):
     bias = along_rows[..., :, None] + along_columns[..., None, :]
     bias = bias.reshape(batch, self.heads, height * width, height * width)
     y = jax.nn.dot_product_attention(query, key, value, bias=bias)
-    return nn.Dense(dim, name='proj')(y.reshape(batch, height, width, dim))
+    return pointwise.Dense(dim, name='proj')(y.reshape(batch, height, width, dim))
 
 
 class Neck(nn.Module):

@@ -31,6 +31,8 @@ anti-aliasing) with s = n / stored. The table is used as it is when the grid is 
 
 from __future__ import annotations
 
+import functools
+
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
@@ -46,6 +48,9 @@ ACTIVATIONS = {
   'tanh': lambda x: nn.gelu(x, approximate=True),
   'quick': lambda x: x * nn.sigmoid(1.702 * x),
 }
+
+
+_Projection = functools.partial(pointwise.ScaledPointwise, kernel_size=())
 
 
 class VisionTransformer(nn.Module):
@@ -150,52 +155,49 @@ class Block(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     mlp = SwiGLU(name='mlp') if self.swiglu else MLP(activation=self.activation, hidden=self.hidden, name='mlp')
-    y = Attention(heads=self.heads, name='attn')(layers.LayerNorm2d(epsilon=self.epsilon, name='norm1')(x))
-    x = x + self._scaled('ls1', y)
-    y = mlp(layers.LayerNorm2d(epsilon=self.epsilon, name='norm2')(x))
-    return x + self._scaled('ls2', y)
-
-  def _scaled(self, name: str, y: jax.Array) -> jax.Array:
-    if not self.layer_scale:
-      return y
-    return self.param(name, nn.initializers.ones, (y.shape[-1],))[None, None] * y
+    first, second = (
+      self.param(name, nn.initializers.ones, (x.shape[-1],)) if self.layer_scale else None for name in ('ls1', 'ls2')
+    )
+    x = x + Attention(heads=self.heads, name='attn')(layers.LayerNorm2d(epsilon=self.epsilon, name='norm1')(x), first)
+    return x + mlp(layers.LayerNorm2d(epsilon=self.epsilon, name='norm2')(x), second)
 
 
 class Attention(nn.Module):
-  """Multi-head self-attention, softmax(Q K^T / sqrt(d)) V, over all tokens."""
+  """Multi-head self-attention, softmax(Q K^T / sqrt(d)) V, over all tokens, times a scale (dim,) or None."""
 
   heads: int
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(self, x: jax.Array, scale: jax.Array | None) -> jax.Array:
     batch, count, dim = x.shape
-    qkv = nn.Dense(3 * dim, name='qkv')(x).reshape(batch, count, 3, self.heads, dim // self.heads)
+    qkv = pointwise.Dense(3 * dim, name='qkv')(x).reshape(batch, count, 3, self.heads, dim // self.heads)
     y = jax.nn.dot_product_attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2])
-    return nn.Dense(dim, name='proj')(y.reshape(batch, count, dim))
+    return _Projection(dim, name='proj')(y.reshape(batch, count, dim), scale)
 
 
 class MLP(nn.Module):
-  """Two layers with a GELU, four times as wide inside where `hidden` does not say otherwise."""
+  """Two layers with a GELU, four times as wide inside where `hidden` does not say otherwise; times a scale or None."""
 
   activation: str = 'erf'
   hidden: int | None = None
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(self, x: jax.Array, scale: jax.Array | None = None) -> jax.Array:
     dim = x.shape[-1]
-    return nn.Dense(dim, name='fc2')(ACTIVATIONS[self.activation](nn.Dense(self.hidden or 4 * dim, name='fc1')(x)))
+    x = ACTIVATIONS[self.activation](pointwise.Dense(self.hidden or 4 * dim, name='fc1')(x))
+    return _Projection(dim, name='fc2')(x, scale)
 
 
 class SwiGLU(nn.Module):
-  """Gated feed-forward layer, w3(silu(a) * b) with [a, b] = w12(x) (Shazeer, arXiv 2002.05202)."""
+  """Gated feed-forward layer, w3(silu(a) * b) with [a, b] = w12(x) (Shazeer, arXiv 2002.05202); times a scale or None."""
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(self, x: jax.Array, scale: jax.Array | None) -> jax.Array:
     dim = x.shape[-1]
     # Two thirds of the plain MLP's width keep its parameter count; the official code rounds up to a multiple of 8.
     hidden = (4 * dim * 2 // 3 + 7) // 8 * 8
-    a, b = jnp.split(nn.Dense(2 * hidden, name='w12')(x), 2, axis=-1)
-    return nn.Dense(dim, name='w3')(nn.silu(a) * b)
+    a, b = jnp.split(pointwise.Dense(2 * hidden, name='w12')(x), 2, axis=-1)
+    return _Projection(dim, name='w3')(nn.silu(a) * b, scale)
 
 
 def grid_of(images: jax.Array, patch: int) -> tuple[int, int]:

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from lh_jax.models.layers import DepthwiseConv, LayerNorm2d, depth_to_space
-from lh_jax.models.pointwise import Pointwise
+from lh_jax.models.pointwise import Pointwise, ScaledPointwise
 from lh_jax.models.restorers import borders
 
 
@@ -49,14 +49,13 @@ class NAFBlock(nn.Module):
     y = simple_gate(DepthwiseConv(3, dtype=self.dtype, name='depthwise')(y))
     mean = jnp.mean(y.astype(jnp.float32), axis=(1, 2), keepdims=True).astype(self.dtype)
     y = y * conv1(c, name='attention')(mean)
-    x = x + self._scale('beta', c) * conv1(c, name='project')(y)
+    x = x + ScaledPointwise(c, dtype=self.dtype, name='project')(y, self._scale('beta', c))
 
     y = conv1(2 * c, name='feed_expand')(LayerNorm2d(dtype=self.dtype, name='norm2')(x))
-    return x + self._scale('gamma', c) * conv1(c, name='feed_project')(simple_gate(y))
+    return x + ScaledPointwise(c, dtype=self.dtype, name='feed_project')(simple_gate(y), self._scale('gamma', c))
 
   def _scale(self, name: str, channels: int) -> jax.Array:
-    scale = self.param(name, nn.initializers.zeros, (channels,), jnp.float32)
-    return scale.astype(self.dtype).reshape(1, 1, 1, channels)
+    return self.param(name, nn.initializers.zeros, (channels,), jnp.float32)
 
 
 class NAFNet(nn.Module):

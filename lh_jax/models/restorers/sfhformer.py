@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from lh_jax.models.layers import DepthwiseConv, depth_to_space
-from lh_jax.models.pointwise import Pointwise, gelu
+from lh_jax.models.pointwise import Pointwise, ScaledPointwise, gelu
 from lh_jax.models.restorers import borders
 from lh_jax.models.restorers.fourier import NORMS, FourierUnit, norm
 
@@ -37,8 +37,8 @@ class Mixer(nn.Module):
   dtype: Any
 
   @nn.compact
-  def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-    """Maps (B, h, w, C) to (B, h, w, C), C even."""
+  def __call__(self, x: jax.Array, scale: jax.Array, *, train: bool) -> jax.Array:
+    """Maps (B, h, w, C) to (B, h, w, C), C even, times the scale (C,)."""
     c = x.shape[-1]
     conv1 = functools.partial(Pointwise, dtype=self.dtype)
     near, far = jnp.split(conv1(2 * c, name='expand')(x), 2, axis=-1)
@@ -57,7 +57,7 @@ class Mixer(nn.Module):
     m = gelu(jnp.concatenate([fine, coarse, far], axis=-1))
     mean = jnp.mean(m.astype(jnp.float32), axis=(1, 2), keepdims=True).astype(self.dtype)
     m = m * nn.sigmoid(conv1(2 * c, name='gate_out')(nn.relu(conv1(c, name='gate_in')(mean))))
-    return conv1(c, name='project')(m)
+    return ScaledPointwise(c, dtype=self.dtype, name='project')(m, scale)
 
 
 class FeedForward(nn.Module):
@@ -66,13 +66,14 @@ class FeedForward(nn.Module):
   dtype: Any
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps (B, h, w, C) to (B, h, w, C), C even."""
+  def __call__(self, x: jax.Array, scale: jax.Array) -> jax.Array:
+    """Maps (B, h, w, C) to (B, h, w, C), C even, times the scale (C,)."""
     c = x.shape[-1]
     quarters = jnp.split(Pointwise(2 * c, dtype=self.dtype, name='expand')(x), 4, axis=-1)
     for i, size in ((1, 3), (2, 5), (3, 7)):
       quarters[i] = DepthwiseConv(size, dtype=self.dtype, name=f'window{size}')(quarters[i])
-    return Pointwise(c, dtype=self.dtype, name='project')(gelu(jnp.concatenate(quarters, axis=-1)))
+    features = gelu(jnp.concatenate(quarters, axis=-1))
+    return ScaledPointwise(c, dtype=self.dtype, name='project')(features, scale)
 
 
 class SFHBlock(nn.Module):
@@ -92,12 +93,11 @@ class SFHBlock(nn.Module):
     """Maps (B, h, w, C) to (B, h, w, C) in `dtype`, C even."""
     c = x.shape[-1]
     normalise = functools.partial(norm, self.norm, train=train, dtype=self.dtype)
-    beta = self.param('beta', nn.initializers.zeros, (c,), jnp.float32).astype(self.dtype).reshape(1, 1, 1, c)
-    gamma = self.param('gamma', nn.initializers.zeros, (c,), jnp.float32).astype(self.dtype).reshape(1, 1, 1, c)
+    beta, gamma = (self.param(name, nn.initializers.zeros, (c,), jnp.float32) for name in ('beta', 'gamma'))
     mixer = Mixer(self.groups, self.fourier_norm or self.norm, self.wide, self.dtype, name='mixer')
     x = x.astype(self.dtype)
-    x = x + beta * mixer(normalise(name='norm1')(x), train=train)
-    return x + gamma * FeedForward(self.dtype, name='feed_forward')(normalise(name='norm2')(x))
+    x = x + mixer(normalise(name='norm1')(x), beta, train=train)
+    return x + FeedForward(self.dtype, name='feed_forward')(normalise(name='norm2')(x), gamma)
 
 
 class SFHformer(nn.Module):
