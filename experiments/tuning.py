@@ -47,17 +47,17 @@ def _noise(level: int) -> list[classical.Candidate]:
 
 
 def _blur() -> list[classical.Candidate]:
-  spread = {'psf': ('disk', 'gaussian'), 'size': (1.0, 2.0, 3.0, 4.0, 5.0)}
+  spread = {'psf': ('disk', 'gaussian'), 'size': (2.0, 3.0, 4.0, 5.0, 6.0)}
   return [
     *_grid('wiener', **spread, balance=(0.01, 0.03, 0.1, 0.3)),
-    *_grid('richardson_lucy', **spread, iterations=(3, 10, 20)),
+    *_grid('richardson_lucy', **spread, iterations=(3, 10, 30)),
     *_grid('unsharp', radius=(2, 4), amount=(0.3, 0.6, 1.0)),
   ]
 
 
 def _haze() -> list[classical.Candidate]:
   return [
-    *_grid('dark_channel', patch=(3, 7, 15), omega=(0.65, 0.8, 0.95), least=(0.1, 0.3, 0.5)),
+    *_grid('dark_channel', patch=(3, 7, 15), omega=(0.8, 0.9, 1.0), least=(0.1, 0.3, 0.4, 0.5, 0.6)),
     *_grid('clahe', clip=(0.003, 0.01, 0.02)),
     *_grid('stretch', percent=(0.1, 1.0)),
   ]
@@ -115,7 +115,10 @@ PARTS = {
     *_grid('key_exposure', key=(0.06, 0.1, 0.14)),
     *_grid('mean_gamma', target=(0.4,)),
   ],
-  'haze': lambda: [*_grid('dark_channel', patch=(7, 15), omega=(0.65, 0.8)), *_grid('clahe', clip=(0.01,))],
+  'haze': lambda: [
+    *_grid('dark_channel', patch=(3, 15), omega=(0.8, 0.95), least=(0.1, 0.5)),
+    *_grid('clahe', clip=(0.01,)),
+  ],
   'blur': lambda: [
     *_grid('wiener', psf=('disk',), size=(2.0, 3.0), balance=(0.1, 0.3)),
     *_grid('richardson_lucy', psf=('disk',), size=(3.0,), iterations=(3,)),
