@@ -128,7 +128,8 @@ def tune(options: argparse.Namespace, report: dict[str, Any]) -> dict[str, Any]:
   Without training photographs at hand (--train), what was chosen on others stands.
   """
   source = sources.folder(options.train) if options.train else sources.embedded(split='train')
-  key = decided_by(options, source, images=options.train_images, not_tried=classical.missing())
+  tried = {'grids': results.file_hash(pathlib.Path(tuning.__file__)), 'not_tried': classical.missing()}
+  key = decided_by(options, source, images=options.train_images, **tried)
   cached = report.get('tuning', {'key': {}, 'tasks': {}})
   complete = not options.train and set(options.tasks) <= cached['tasks'].keys()
   free = ('listing', 'images') if complete else ()
