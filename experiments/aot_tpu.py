@@ -238,14 +238,6 @@ def table(rows: list[dict[str, Any]]) -> str:
   return '\n'.join(lines + ['| ' + ' | '.join(f(row) for f in columns.values()) + ' |' for row in rows])
 
 
-def write_readme(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
-  """Puts the table of all rows between its two comments in a Markdown file."""
-  text = path.read_text(encoding='utf-8')
-  head, rest = text.split(README_MARKS[0])
-  _, tail = rest.split(README_MARKS[1])
-  path.write_text(f'{head}{README_MARKS[0]}\n{table(rows)}\n{README_MARKS[1]}{tail}', encoding='utf-8')
-
-
 def main(arguments: list[str] | None = None) -> None:
   """Compiles, prints and writes."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -262,7 +254,8 @@ def main(arguments: list[str] | None = None) -> None:
   if options.readme:
     found = json.loads(options.output.read_text(encoding='utf-8'))['programs']
     # Times are derived, so that they follow `tpu_slices`.
-    write_readme([row | times(row) for row in found.values()], ROOT / 'experiments' / 'README.md')
+    rows = [row | times(row) for row in found.values()]
+    records.write_section(ROOT / 'experiments' / 'README.md', table(rows), README_MARKS)
     return
 
   wanted = [c for c in cases(options.all) if c.chip in options.chips and options.only in c.key]

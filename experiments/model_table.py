@@ -33,6 +33,7 @@ from lh_jax.models import summary  # noqa: E402
 from lh_jax.models import vae  # noqa: E402
 from lh_jax.models.restorers import pixel  # noqa: E402
 from tests import golden  # noqa: E402
+import records  # noqa: E402
 
 README_MARKS = ('<!-- models: written by experiments/model_table.py --readme -->', '<!-- end of models -->')
 SIDES = ((256, 256), (2160, 3840))
@@ -152,20 +153,13 @@ def table() -> str:
   return results.markdown(HEADER, list(rows(golden_errors())))
 
 
-def write_readme(path: pathlib.Path, text: str) -> None:
-  """Puts the table between its two comments in a Markdown file."""
-  head, rest = path.read_text(encoding='utf-8').split(README_MARKS[0])
-  _, tail = rest.split(README_MARKS[1])
-  path.write_text(f'{head}{README_MARKS[0]}\n{text}\n{README_MARKS[1]}{tail}', encoding='utf-8')
-
-
 def main() -> None:
   """Prints the table, or puts it into the README."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--readme', action='store_true', help='write the table into README.md')
   options = parser.parse_args()
   if options.readme:
-    write_readme(ROOT / 'README.md', table())
+    records.write_section(ROOT / 'README.md', table(), README_MARKS)
   else:
     print(table())
 

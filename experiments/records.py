@@ -128,7 +128,7 @@ def write(
   }
   results_lib.write_json(folder / f'{name}.json', {**result, 'provenance': provenance}, indent=1)
   if isinstance(figure, np.ndarray):
-    _write_picture(folder / f'{name}.jpg', figure)
+    write_picture(folder / f'{name}.jpg', figure)
   elif figure is not None:
     figure.savefig(folder / f'{name}.png', dpi=80)
   if result.get('rows'):
@@ -138,11 +138,26 @@ def write(
   log.info('Wrote %s.', folder / f'{name}.json')
 
 
-def _write_picture(path: pathlib.Path, image: np.ndarray) -> None:
+def write_picture(path: pathlib.Path, image: np.ndarray) -> None:
+  """Writes an (H, W, 3) uint8 image as JPEG, at the highest quality that leaves it small enough to commit."""
   for quality in range(90, 10, -10):
     image_files.write_image(path, image, quality=quality)
     if path.stat().st_size < PICTURE_BYTES:
       return
+
+
+def write_section(readme: pathlib.Path, text: str, marks: tuple[str, str]) -> None:
+  """Puts text between two marks of README.md.
+
+  Raises:
+    ValueError: the marks are not there.
+  """
+  found = readme.read_text(encoding='utf-8')
+  if any(found.count(mark) != 1 for mark in marks):
+    raise ValueError(f'{readme} must have the lines {marks[0]!r} and {marks[1]!r} once each, around the tables.')
+  before, _, rest = found.partition(marks[0])
+  after = rest.partition(marks[1])[2]
+  readme.write_text(f'{before}{marks[0]}\n{text}\n{marks[1]}{after}', encoding='utf-8')
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:

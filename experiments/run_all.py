@@ -120,20 +120,6 @@ def section(folder: pathlib.Path) -> str:
   return '\n'.join(lines + [row(name, items, result(folder, name), folder) for name, items in EXPERIMENTS.items()])
 
 
-def write_section(readme: pathlib.Path, text: str, marks: tuple[str, str]) -> None:
-  """Puts text between two marks of README.md.
-
-  Raises:
-    ValueError: the marks are not there.
-  """
-  found = readme.read_text(encoding='utf-8')
-  if any(found.count(mark) != 1 for mark in marks):
-    raise ValueError(f'{readme} must have the lines {marks[0]!r} and {marks[1]!r} once each, around the tables.')
-  before, _, rest = found.partition(marks[0])
-  after = rest.partition(marks[1])[2]
-  readme.write_text(f'{before}{marks[0]}\n{text}\n{marks[1]}{after}', encoding='utf-8')
-
-
 def main(arguments: list[str] | None = None) -> None:
   """Runs what is asked for, prints what became of it, and exits with 1 where something failed."""
   options, others = parse(arguments)
@@ -141,8 +127,8 @@ def main(arguments: list[str] | None = None) -> None:
     {} if options.readme else {name: run(name, options, others) for name in EXPERIMENTS if name in options.only}
   )
   if options.output.resolve() == (records.HERE / 'results').resolve():
-    write_section(README, bench_tables.section(options.output), BENCH_MARKS)
-    write_section(README, section(options.output), MARKS)
+    records.write_section(README, bench_tables.section(options.output), BENCH_MARKS)
+    records.write_section(README, section(options.output), MARKS)
   for name, outcome in outcomes.items():
     print(f'{name:16} {outcome}')
   if any(outcome.startswith('failed') for outcome in outcomes.values()):
