@@ -31,7 +31,7 @@ setup(
   long_description_content_type='text/markdown',
   license='Apache-2.0',
   packages=find_packages(include=['lh_jax', 'lh_jax.*']),
-  package_data={'lh_jax.launch': ['README.md', 'templates/*']},
+  package_data={'lh_jax': ['weights/*'], 'lh_jax.launch': ['README.md', 'templates/*']},
   python_requires='>=3.11',
   install_requires=[
     'absl-py>=2.1',

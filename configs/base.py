@@ -36,6 +36,8 @@ def get_config() -> ConfigDict:
       'num_threads': 2,
       'prefetch': 4,
       'cache_gib': 4.0,
+      # A set of clean images that takes no more of each device's memory lies there, as uint8, and is cropped there.
+      'device_gib': 0.0,
       # A run that gets no batch for so long ends with an error.
       'timeout_seconds': 900,
     }

@@ -20,6 +20,7 @@ SCALES = {
     'stage2': {'restorer_steps': 5_000, 'lora_steps': 400, 'batch_size': 4, 'crop_size': 128},
   },
   'gpu': {
+    'data': {'device_gib': 8.0},
     'stage1': {'steps': 64_000, 'batch_size': 16, 'crop_size': 256},
     'stage2': {'restorer_steps': 24_000, 'lora_steps': 8_000, 'batch_size': 8, 'crop_size': 512},
   },

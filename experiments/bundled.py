@@ -48,7 +48,6 @@ import tuning
 
 README = runs.ROOT / 'README.md'
 MARKS = ('<!-- bundled: written by bundled.py --readme -->', '<!-- end of bundled -->')
-BUNDLED = pathlib.Path(lh_jax.__file__).with_name('weights')  # the export of the bundled weights
 EMBEDDED, ALL = 'embedded', 'all'  # sets: scikit-image's photograph, and every photograph
 UNSEEN = ('moire', *degradations.COMPOSITES)  # configs/base.py does not train on them
 # PSNR and SSIM of Y and RGB as scikit-image has them; LPIPS by one network.
@@ -110,7 +109,7 @@ def weights_hash(checkpoint: pathlib.Path | None) -> str:
   Raises:
     FileNotFoundError: there is none.
   """
-  return results.file_hash(exports.find(checkpoint or BUNDLED) / 'params.safetensors')
+  return results.file_hash(exports.find(checkpoint or exports.BUNDLED) / 'params.safetensors')
 
 
 def decided_by(options: argparse.Namespace, source: Source, **more: Any) -> dict[str, Any]:

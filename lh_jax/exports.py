@@ -21,6 +21,7 @@ from lh_jax import storage
 from lh_jax import weight_files
 
 FORMAT = 1
+BUNDLED = pathlib.Path(__file__).parent / 'weights'  # an export
 
 
 @dataclasses.dataclass(frozen=True)

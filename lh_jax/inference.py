@@ -48,7 +48,7 @@ def activation_dtype(name: str) -> Any:
 class Restorer:
   """A restoration model, ready to use.
 
-  restorer = Restorer.from_pretrained('runs/quickstart')
+  restorer = Restorer.from_pretrained()
   restored = restorer.restore(image, alpha=0.5)
 
   Attributes:
@@ -71,20 +71,16 @@ class Restorer:
     """Loads a trained model.
 
     Args:
-      path_or_name: a work directory of a finished run, or its export folder; also in a bucket (gs://...).
+      path_or_name: a work directory of a finished run, or its export folder, also in a bucket (gs://...); None takes the
+        bundled weights (lh_jax/weights, whose README says what they were trained on and what they can do).
       dtype: of the activations: 'auto', 'float32' or 'bfloat16'.
       devices: how many devices of this process share the rows of an image.
 
     Raises:
       FileNotFoundError: there is no export.
-      ValueError: nothing named (no weights are bundled with this version), a damaged export, one without a restorer, or
-        more devices than there are.
+      ValueError: a damaged export, one without a restorer, or more devices than there are.
     """
-    if path_or_name is None:
-      raise ValueError(
-        'This version bundles no weights: name a work directory of a finished training run, or its export folder.'
-      )
-    export = exports.load(storage.path(path_or_name))
+    export = exports.load(exports.BUNDLED if path_or_name is None else storage.path(path_or_name))
     if export.stage == 'stage1':
       raise ValueError(f'{path_or_name} has finished stage 1 only: it holds a VAE, no restorer. Train stage 2 first.')
     return cls(networks_lib.build(export.sections, dtype=activation_dtype(dtype)), export.params, devices=devices)

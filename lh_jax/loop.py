@@ -43,10 +43,11 @@ class Loop:
       k: jax.ShapeDtypeStruct((v.shape[0] * scale, *v.shape[1:]), v.dtype, sharding=sharding)
       for k, v in host_batch.items()
     }
-    images = parallel.image_sharding(self.mesh)
-    self.prepare = jax.jit(run.prepare(stage), out_shardings=images).lower(raw, state.step).compile()
-    image = jax.ShapeDtypeStruct(raw['clean'].shape, jnp.float32, sharding=images)
-    batch = {'clean': image, 'degraded': image}
+    sharding = parallel.image_sharding(self.mesh)
+    self.images = run.images
+    prepare = jax.jit(run.prepare(stage), out_shardings=sharding).lower(raw, state.step, self.images)
+    self.prepare = prepare.compile()
+    batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), prepare.out_info)
     self.steps, self.compile_seconds = {}, 0.0
     for phase in sorted({stage.phase(step) for step in range(start, stage.total_steps)}):
       self.steps[phase], seconds = parallel.compile_step(stage.steps[phase], state, frozen, batch)
@@ -85,7 +86,7 @@ class Loop:
           # A value that slips from the host into a step would be sent anew each time.
           raw = parallel.put_batch(next(batches), self.mesh)
           with jax.transfer_guard_host_to_device('disallow'):
-            batch = self.prepare(raw, state.step)
+            batch = self.prepare(raw, state.step, self.images)
             state, step_metrics = self.steps[self.stage.phase(done - 1)](state, frozen, batch)
         profiler.ended(done, state)
         meter.add(step_metrics)

@@ -17,8 +17,9 @@ METADATA = ('keep', 'strip')
 DTYPES = ('auto', 'float32', 'bfloat16')
 
 _EXAMPLES = """examples:
-  lh-restore photo.jpg -o restored.png --checkpoint runs/quickstart
-  lh-restore photographs/ -o photographs/restored/ --recursive --checkpoint runs/quickstart
+  lh-restore photo.jpg -o restored.png
+  lh-restore photo.jpg -o restored.png --alpha 1 --checkpoint runs/mine
+  lh-restore photographs/ -o photographs/restored/ --recursive
       Run it again to go on after an interruption: finished files are skipped.
 
 exit codes: 0 all files restored, 1 some failed (each is named with the reason, the others are written),
@@ -30,7 +31,8 @@ class Options:
   """What to restore with, and how.
 
   Attributes:
-    checkpoint: work directory of a finished run, its export folder, or a converted network on pixels (`on_pixels`).
+    checkpoint: work directory of a finished run, its export folder, or a converted network on pixels (`on_pixels`);
+      None takes the bundled weights.
     alpha: fidelity in [0, 1]; None is `inference.DEFAULT_ALPHA`.
     tile: see `inference.Restorer.run`.
     max_memory: bytes that tiles, or a baseline as a whole, may take; None is what is free.
@@ -194,7 +196,7 @@ def parser() -> argparse.ArgumentParser:
   add(
     '--checkpoint',
     metavar='PATH',
-    help='work directory of a finished run, or its export folder; or FILE.safetensors, a published network on pixels '
+    help='work directory of a finished run, or its export folder, instead of the bundled weights; or FILE.safetensors, a published network on pixels '
     'that python -m lh_jax.convert has converted, which takes no --alpha, --tile and --devices',
   )
   add(

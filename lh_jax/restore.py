@@ -72,7 +72,7 @@ def restore(
     'jax': importlib.metadata.version('jax'),
     'device': None,
     'dtype': None,
-    'checkpoint': options.checkpoint,
+    'checkpoint': options.checkpoint or 'bundled',
     'options': dataclasses.asdict(options) | {'report': options.report and str(options.report)},
     'started': time.strftime('%Y-%m-%dT%H:%M:%S%z', time.localtime(began)),
   }

@@ -31,6 +31,7 @@ from lh_jax import stages as stages_lib
 from lh_jax import storage
 from lh_jax import weight_files
 from lh_jax.data import pipeline
+from lh_jax.data import resident
 from lh_jax.data import sources
 from lh_jax.ops import degradations
 from lh_jax.stages import build as stages_build
@@ -80,7 +81,13 @@ def check_settings(config: ConfigDict) -> None:
     raise ValueError(f'train.stages is empty: name at least one of {stages_build.STAGES}.')
   if stages != tuple(sorted(stages)):
     raise ValueError(f'train.stages must name stage1 before stage2, got {stages}.')
-  least = {'train.seed': 0, 'train.log_steps': 1, 'train.image_steps': 1, 'train.checkpoint_steps': 1}
+  least = {
+    'train.seed': 0,
+    'data.device_gib': 0,
+    'train.log_steps': 1,
+    'train.image_steps': 1,
+    'train.checkpoint_steps': 1,
+  }
   least |= {'stage1.steps': 1, 'stage2.restorer_steps': 1, 'stage2.lora_steps': 0}
   for name, minimum in least.items():
     section, key = name.split('.')
@@ -125,12 +132,14 @@ class Run:
       cache_gib=config.data.cache_gib,
       painted=config.data.dead_leaves.to_dict(),
     )
+    self.resident = 0 < resident.packed_bytes(self.source) <= config.data.device_gib * 2**30
     for stage in self.unfinished:
       self.batches(stage, start_step=stage.total_steps).close()
       self.prepare(stage)
       # Traces every network, so that an option that does not fit one of them is found now.
       jax.eval_shape(stage.init, jax.random.key(0))
     self.source.check_readable(limit=SMALL_DATA_SET)
+    self.images = self._resident_images()
     workdir.mkdir(parents=True, exist_ok=True)
     if jax.process_index() == 0:
       (workdir / 'config.json').write_text(config.to_json_best_effort(indent=2) + '\n', encoding='utf-8')
@@ -173,6 +182,14 @@ class Run:
     """What tells this process's data set from another's: names and sizes, not pixels."""
     entries = [(item.name, item.height, item.width) for item in self.source.items]
     return {'images': len(entries), 'SHA-256 of their names and sizes': results.list_hash(entries)}
+
+  def _resident_images(self) -> dict[str, jax.Array]:
+    """Returns the data set on the devices where it shall lie there, else nothing."""
+    if not self.resident:
+      return {}
+    images = resident.pack(self.source)
+    log.info('%d images, %.2f GB, lie on every device.', len(self.source), images['pixels'].nbytes / 1e9)
+    return parallel.put(images, jax.tree.map(lambda _: parallel.replicated(self.mesh), images))
 
   def _load_foundation(self) -> Any:
     model = stages_build.foundation(self.config)
@@ -240,6 +257,7 @@ class Run:
     return prepare.make(
       tasks=tuple(data.tasks),
       severity=tuple(data.severity),
+      crop_size=stage.crop_size,
       seed=self.config.train.seed,
       stream=stage.name,
       mesh=self.mesh,
@@ -260,6 +278,7 @@ class Run:
       num_steps=stage.total_steps,
       process_index=jax.process_index(),
       process_count=jax.process_count(),
+      places_only=self.resident,
       num_threads=data.num_threads,
       prefetch=data.prefetch,
       timeout=data.timeout_seconds,

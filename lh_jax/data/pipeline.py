@@ -8,7 +8,8 @@ tasks, a task is drawn by weight and then one of its images; elsewhere the task 
 A batch is a dict of numpy arrays: 'clean' uint8 (b, c, c, 3); 'task' int32 (b,), an index into `tasks`, or `len(tasks)`
 (the 'identity' that the training step appends) for a sample whose degraded twin comes from a file; and, if the source
 has such pairs, 'degraded' uint8 (b, c, c, 3), equal to 'clean' for samples without one. Degrading 'degraded' by 'task'
-is then right for both kinds.
+is then right for both kinds. For images that lie on the devices (`data.resident`), 'place' int32 (b, 4) stands instead
+of pixels: index of the image, top, left and `transforms.draw_turn` of the crop that there would be.
 """
 
 from __future__ import annotations
@@ -138,6 +139,7 @@ class _Samples:
   crop_size: int
   seed: int
   augment: bool
+  places_only: bool
 
   def __post_init__(self):
     count, index, crop = self.process_count, self.process_index, self.crop_size
@@ -150,6 +152,8 @@ class _Samples:
       raise ValueError(f'need seed >= 0 and 0 <= start_step <= num_steps, got {self.seed}, {start}, {stop}')
     if crop < 1:
       raise ValueError(f'crop_size is {crop}; it must be positive')
+    if self.places_only and self.paired:
+      raise ValueError('images that come in pairs cannot be kept on the devices: set data.device_gib=0')
     items = self.source.items
     small = [f'{item.name} ({item.height}x{item.width})' for item in items if min(item.height, item.width) < crop]
     if small:
@@ -175,7 +179,13 @@ class _Samples:
     number = self.steps[step] * self.batch_size + self.process_index * self.local_size + place
     rng = np.random.default_rng([self.seed, number])
     task = int(rng.choice(len(self.serving), p=self.probabilities))
-    item = self.source[int(rng.choice(self.serving[task]))]
+    image = int(rng.choice(self.serving[task]))
+    if self.places_only:
+      item = self.source.items[image]
+      corner = transforms.draw_corner(rng, item.height, item.width, size=self.crop_size)
+      turn = transforms.draw_turn(rng) if self.augment else 0
+      return {'place': np.array([image, *corner, turn], np.int32), 'task': np.int32(task)}
+    item = self.source[image]
     arrays = {name: item[name] for name in ('clean', 'degraded') if name in item}
     arrays = transforms.random_crop(rng, arrays, size=self.crop_size)
     if self.augment:
@@ -212,6 +222,7 @@ def training_batches(
   process_index: int = 0,
   process_count: int = 1,
   augment: bool = True,
+  places_only: bool = False,
   num_threads: int = 8,
   prefetch: int = 2,
   timeout: float = 900.0,
@@ -231,6 +242,7 @@ def training_batches(
     process_index: which process this is.
     process_count: how many there are.
     augment: whether to turn and mirror the crops at random.
+    places_only: instead of pixels, tell where they are, for images that lie on the devices.
     num_threads: threads that read and decode; 0 decodes in the caller's thread.
     prefetch: batches made ahead.
     timeout: seconds after which a batch that has not come is a DataStalledError.
@@ -258,6 +270,7 @@ def training_batches(
     crop_size=crop_size,
     seed=seed,
     augment=augment,
+    places_only=places_only,
   )
   local = samples.local_size
   # Threads work on samples rather than on batches, so that the first batch comes as early as it can.

@@ -19,6 +19,16 @@ def _common_size(arrays: Mapping[str, np.ndarray]) -> tuple[int, int]:
   return next(iter(sizes.values()))
 
 
+def draw_corner(rng: np.random.Generator, height: int, width: int, *, size: int) -> tuple[int, int]:
+  """Returns the top left pixel of a random square in an image of at least that size; every place is equally likely."""
+  return int(rng.integers(height - size + 1)), int(rng.integers(width - size + 1))
+
+
+def draw_turn(rng: np.random.Generator) -> int:
+  """Returns one of the eight symmetries of the square: twice the quarter turns, plus one where mirrored after them."""
+  return int(rng.integers(8))
+
+
 def random_crop(rng: np.random.Generator, arrays: Mapping[str, np.ndarray], *, size: int) -> dict[str, np.ndarray]:
   """Cuts one square at a random place, the same in every array.
 
@@ -38,8 +48,7 @@ def random_crop(rng: np.random.Generator, arrays: Mapping[str, np.ndarray], *, s
     raise ValueError(
       f'image of {height}x{width} pixels is smaller than the crop of {size}; lower the crop_size of the stage'
     )
-  top = int(rng.integers(height - size + 1))
-  left = int(rng.integers(width - size + 1))
+  top, left = draw_corner(rng, height, width, size=size)
   return {name: array[top : top + size, left : left + size] for name, array in arrays.items()}
 
 
@@ -57,6 +66,6 @@ def random_dihedral(rng: np.random.Generator, arrays: Mapping[str, np.ndarray]) 
     ValueError: if the arrays differ in size.
   """
   _common_size(arrays)
-  quarter_turns, mirrored = divmod(int(rng.integers(8)), 2)
+  quarter_turns, mirrored = divmod(draw_turn(rng), 2)
   turned = {name: np.rot90(array, quarter_turns) for name, array in arrays.items()}
   return {name: array[:, ::-1] for name, array in turned.items()} if mirrored else turned
