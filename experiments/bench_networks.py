@@ -15,11 +15,16 @@ implementation can be built for.
 from __future__ import annotations
 
 import argparse
+import collections
 import functools
+import gzip
+import json
 import os
 import pathlib
+import re
 import statistics
 import sys
+import tempfile
 import time
 from typing import Any, Callable, Iterator
 
@@ -151,6 +156,24 @@ def measure(name: str, rounds: int) -> Iterator[dict[str, Any]]:
     yield {'network': name, 'what': what, 'ours_s': ours, 'pytorch_s': theirs, 'ratio': round(ratio, 3)}
 
 
+def profile(name: str) -> list[tuple[str, float]]:
+  """Returns the kinds of operations of one forward and backward pass of ours, and their shares of all threads' time."""
+  ours, _ = calls(name)['forward + backward']
+  ours()
+  with tempfile.TemporaryDirectory() as folder:
+    with jax.profiler.trace(folder, create_perfetto_trace=True):
+      ours()
+    (file,) = pathlib.Path(folder).rglob('perfetto_trace.json.gz')
+    events = json.loads(gzip.decompress(file.read_bytes()))['traceEvents']
+  kinds = collections.Counter()
+  for event in events:
+    # An operation of XLA is named in lower case, with a number; library calls are called ynn_fusion: matrix products, convolutions and sums.
+    if event.get('ph') == 'X' and re.fullmatch(r'[a-z][a-z_-]*(\.\d+)*', event['name']):
+      kinds[event['name'].split('.')[0]] += event['dur']
+  total = sum(kinds.values())
+  return [(kind, time / total) for kind, time in kinds.most_common(8)]
+
+
 def main() -> None:
   """Measures, prints the table, and writes the result."""
   import torch
@@ -159,7 +182,14 @@ def main() -> None:
   parser.add_argument('--only', nargs='+', choices=tuple(CASES), default=list(CASES), help='networks; default all')
   parser.add_argument('--rounds', type=int, default=5, help='default %(default)s')
   parser.add_argument('-o', '--output', type=pathlib.Path, help='JSON file to write')
+  parser.add_argument(
+    '--profile', action='store_true', help='instead, print where our forward + backward takes its time'
+  )
   options = parser.parse_args()
+  if options.profile:
+    for name in options.only:
+      print(name, ', '.join(f'{kind} {share:.0%}' for kind, share in profile(name)), flush=True)
+    return
   rows = []
   for name in options.only:
     for row in measure(name, options.rounds):
