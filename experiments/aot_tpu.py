@@ -107,7 +107,7 @@ def cases(every: bool) -> list[Case]:
   found += [Case(image, 'v5e', 8, 'space') for image in images if image.startswith('4K')]
   found += [Case(image, 'v5e', 4, 'space') for image in images if image.startswith('8K')]
   found += [Case(p, 'v5e', n) for n in (16, 64) for p in PHASES]
-  found += [Case(image, c, 8, 'space') for c in others for image in images if image.startswith('8K')]
+  found += [Case(image, c, 4, 'space') for c in others for image in images if image.startswith('8K')]
   found += [Case(p, c, 4) for c in others for p in PHASES]
   if every:
     found += [Case(p, c, n) for n in (16, 64) for c in others for p in PHASES]
