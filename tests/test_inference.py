@@ -161,11 +161,6 @@ def test_a_vae_that_is_not_local_says_what_tiles_change(monkeypatch):
   assert local.tiling_error(image, 40) < 1e-5
 
 
-def test_no_bundled_weights():
-  with pytest.raises(ValueError, match='bundles no weights: name a work directory'):
-    lh_jax.Restorer.from_pretrained()
-
-
 def test_stage1_alone_is_no_restorer(tmp_path, workdir):
   export = exports.load(workdir)
   params = {name: export.params[name] for name in networks_lib.STAGE1_PARTS}

@@ -244,12 +244,6 @@ def test_usage_errors_exit_with_2(photographs, tmp_path, model, capsys, monkeypa
   assert not (tmp_path / 'out').exists() and not (tmp_path / 'x.png').exists()
 
 
-def test_no_checkpoint(photographs, tmp_path, capsys):
-  with pytest.raises(SystemExit) as stop:
-    restore.main([str(photographs), '-o', str(tmp_path / 'out')])
-  assert stop.value.code == 2 and 'bundles no weights' in capsys.readouterr().err
-
-
 @pytest.mark.parametrize('metadata', options_lib.METADATA)
 def test_metadata(tmp_path, model, metadata):
   """EXIF is kept or not, the profile always; pixels stand upright, and the tag says so."""

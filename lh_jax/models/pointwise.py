@@ -74,9 +74,9 @@ class ScaledPointwise(nn.Module):
     kernel = self.param('kernel', nn.initializers.lecun_normal(), shape, jnp.float32).reshape(-1, self.features)
     bias = self.param('bias', nn.initializers.zeros, (self.features,), jnp.float32)
     if scale is not None:
-      kernel, bias = kernel * scale, bias * scale
+      kernel, bias = kernel * scale[None], bias * scale
     x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
-    return product(x, kernel) + bias
+    return product(x, kernel) + bias.reshape((1,) * (x.ndim - 1) + (-1,))
 
   def multiply_adds(self, x: jax.Array, *_: Any) -> int:
     """Counts those of an input x, for `lh_jax.models.summary`."""
