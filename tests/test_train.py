@@ -59,6 +59,18 @@ def test_stage2_left_the_vae_of_stage1_alone(run, tmp_path, tiny_config):
     train.train(tiny_config, tmp_path)
 
 
+def test_images_on_the_devices_train_the_same(run, tmp_path, tiny_config, caplog):
+  """Stage 1 with the photographs kept there: the same VAE up to how XLA fuses another input."""
+  workdir, _, _ = run
+  tiny_config.train.stages = ('stage1',)
+  tiny_config.data.device_gib = 1.0
+  with caplog.at_level('INFO'):
+    train.train(tiny_config, tmp_path)
+  assert '5 images, 0.0' in caplog.text and 'lie on every device' in caplog.text
+  before, after = exports.load(workdir).params, exports.load(tmp_path).params
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), after['vae'], before['vae'])
+
+
 def test_finished_run_does_nothing(run, tiny_config):
   workdir, _, _ = run
   assert train.train(tiny_config, workdir) == (None, {})
