@@ -60,7 +60,9 @@ def test_sharded_parameters_are_gathered_and_gradients_summed(tiny_config, stage
 
 def test_degrading_sends_nothing():
   mesh = parallel.make_mesh()
-  degrade = prepare.make(tasks=('low_light', 'blur', 'noise25'), severity=(0.2, 1.0), seed=0, stream='test', mesh=mesh)
+  degrade = prepare.make(
+    tasks=('low_light', 'blur', 'noise25'), severity=(0.2, 1.0), crop_size=32, seed=0, stream='test', mesh=mesh
+  )
   batch = {'clean': split((16, 32, 32, 3), mesh, jnp.uint8), 'task': split((16,), mesh, jnp.int32)}
   step = jax.ShapeDtypeStruct((), jnp.int32, sharding=parallel.replicated(mesh))
   assert not collectives(jax.jit(degrade, out_shardings=parallel.batch_sharding(mesh)).lower(batch, step).compile())

@@ -27,7 +27,7 @@ def run(config, stage_name, phase, mesh):
   state = jax.jit(stage.init, out_shardings=shardings)(jax.random.key(0))
   frozen = parallel.put(frozen, jax.tree.map(lambda _: parallel.replicated(mesh), frozen))
   prepared = jax.jit(
-    prepare.make(tasks=('low_light', 'noise25'), severity=(0.2, 1.0), seed=0, stream='test', mesh=mesh),
+    prepare.make(tasks=('low_light', 'noise25'), severity=(0.2, 1.0), crop_size=64, seed=0, stream='test', mesh=mesh),
     out_shardings=parallel.image_sharding(mesh),
   )
   step = jax.jit(stage.steps[phase], donate_argnums=0, out_shardings=(shardings, parallel.replicated(mesh)))

@@ -57,7 +57,7 @@ def make(
 
   Returns:
     prepare(batch, step, images) -> {'clean', 'degraded'}, float32 in [0, 1]; a function of (seed, stream, step) alone.
-    `images` is as for `crops`, empty where the batch has its pixels.
+    `images` is as for `crops`, empty or None where the batch has its pixels.
 
   Raises:
     ValueError: an unknown task, or severities outside [0, 1].
@@ -73,7 +73,9 @@ def make(
   branches = tuple('identity' if task in degradations.UNMODELLED else task for task in (*tasks, 'identity'))
   degrade = parallel.map_shards(lambda *args: degradations.degrade_batch(*args, tasks=branches), mesh)
 
-  def prepare(batch: Mapping[str, jax.Array], step: jax.Array, images: Mapping[str, jax.Array]) -> stages.Batch:
+  def prepare(
+    batch: Mapping[str, jax.Array], step: jax.Array, images: Mapping[str, jax.Array] | None = None
+  ) -> stages.Batch:
     pixels = crops(images, batch['place'], size=crop_size) if images else batch['clean']
     clean = pixels.astype(jnp.float32) / 255.0
     count = clean.shape[0]

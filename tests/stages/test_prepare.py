@@ -22,7 +22,7 @@ def test_batches_are_prepared_the_same_on_any_mesh():
     function = prepare.make(
       tasks=('low_light', 'noise25'), severity=(0.2, 1.0), crop_size=16, seed=3, stream='x', mesh=mesh
     )
-    batch = jax.jit(function)(parallel.put_batch(host, mesh), jnp.int32(5), {})
+    batch = jax.jit(function)(parallel.put_batch(host, mesh), jnp.int32(5))
     results.append(jax.tree.map(np.asarray, batch))
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), *results)
   paired = host['task'] == 2
@@ -36,7 +36,7 @@ def test_what_is_not_modelled_comes_in_pairs():
   host = {name: np.full((8, 16, 16, 3), value, np.uint8) for name, value in (('clean', 10), ('degraded', 20))}
   host['task'] = np.full(8, 1, np.int32)
   function = prepare.make(tasks=('raindrop',), severity=(0.2, 1.0), crop_size=16, seed=3, stream='x', mesh=mesh)
-  batch = jax.jit(function)(parallel.put_batch(host, mesh), jnp.int32(5), {})
+  batch = jax.jit(function)(parallel.put_batch(host, mesh), jnp.int32(5))
   np.testing.assert_allclose(batch['degraded'], host['degraded'] / 255.0, atol=1e-6)
 
 
