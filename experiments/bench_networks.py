@@ -167,7 +167,8 @@ def profile(name: str) -> list[tuple[str, float]]:
     events = json.loads(gzip.decompress(file.read_bytes()))['traceEvents']
   kinds = collections.Counter()
   for event in events:
-    # An operation of XLA is named in lower case, with a number; library calls are called ynn_fusion: matrix products, convolutions and sums.
+    # An operation of XLA is named in lower case, with a number; ynn_fusion is one that its library computes: matrix
+    # products, convolutions and sums. Those with a body would be counted twice.
     if event.get('ph') == 'X' and re.fullmatch(r'[a-z][a-z_-]*(\.\d+)*', event['name']):
       kinds[event['name'].split('.')[0]] += event['dur']
   total = sum(kinds.values())

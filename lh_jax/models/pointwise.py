@@ -31,17 +31,27 @@ def _product_backward(saved: tuple, gradient: jax.Array) -> tuple[jax.Array, jax
   x, kernel = saved
   pixels = tuple(range(x.ndim - 1))
   of_x = lax.dot_general(gradient, kernel, (((x.ndim - 1,), (1,)), ((), ())))
-  return of_x, lax.dot_general(x, gradient, ((pixels, pixels), ((), ())))
+  of_kernel = lax.dot_general(x, gradient, ((pixels, pixels), ((), ())))
+  return of_x.astype(x.dtype), of_kernel.astype(kernel.dtype)
 
 
 product.defvjp(_product_forward, _product_backward)
 
 
-def _as_dot(x: jax.Array, kernel: jax.Array, *_: Any, **__: Any) -> jax.Array:
+def _as_dot(x: jax.Array, kernel: jax.Array, strides: Any, padding: Any, **options: Any) -> jax.Array:
+  # Flax hands over what the caller of `Pointwise` may have asked for beyond a 1x1 convolution.
+  plain = {'lhs_dilation': (1, 1), 'rhs_dilation': (1, 1), 'feature_group_count': 1, 'precision': None}
+  asked = {name: options[name] for name, value in plain.items() if options.get(name, value) != value}
+  if kernel.shape[:2] != (1, 1) or tuple(strides) != (1, 1) or padding not in ('SAME', 'VALID') or asked:
+    raise ValueError(
+      f'Pointwise is a plain 1x1 convolution, got a kernel of {kernel.shape}, {strides}, {padding}, {asked}'
+    )
   return product(x, kernel[0, 0])
 
 
-def _of_dense(x: jax.Array, kernel: jax.Array, *_: Any, **__: Any) -> jax.Array:
+def _of_dense(x: jax.Array, kernel: jax.Array, dimensions: Any, precision: Any = None) -> jax.Array:
+  if precision is not None:
+    raise ValueError('Dense computes in the default precision')
   return product(x, kernel)
 
 
@@ -51,7 +61,7 @@ Pointwise = functools.partial(nn.Conv, kernel_size=(1, 1), conv_general_dilated=
 
 
 class ScaledPointwise(nn.Module):
-  """A matrix product for each pixel or token, times a learned scale of each output channel: the end of a residual branch.
+  """A matrix product for each pixel or token, times a learned scale of each output channel: ends a residual branch.
 
   The scale goes into the kernel. So the gradient that arrives is an operand of matrix products, and is computed once;
   where it is first multiplied by the scale, XLA computes it anew for every block from all that it is the sum of, at a
