@@ -4,12 +4,15 @@
 
 needs the extra `parity` (torch, transformers, spandrel, spandrel_extra_arches); SFHformer also the environment variable
 LH_JAX_SFHFORMER, a checkout of https://github.com/deng-ai-lab/SFHformer. In one process, on the same cores, in turns:
-one call of ours, one of theirs, a pause before each, round after round; medians. Random weights, float32. 'forward + backward' is the
-gradient of the mean square of the output with respect to all parameters.
+one call of ours, one of theirs, a pause before each, round after round; medians. Random weights, float32. 'forward +
+backward' is the gradient of the mean square of the output with respect to all parameters.
 
 The shapes are those of one device of the paper's four: four images of 256 for stage 1 (16 x 16 tokens), two latents of
-64 x 64 for stage 2 (crops of 512); the networks on pixels take one crop of 128; of the latent restorers, NAFNet is the one that the other
-implementation can be built for.
+64 x 64 for stage 2 (crops of 512); the networks on pixels take one crop of 128; of the latent restorers, NAFNet is the
+one that the other implementation can be built for.
+
+--profile adds to the file where our forward + backward spends the time of all threads; --readme writes its tables to
+README.md.
 """
 
 from __future__ import annotations
@@ -43,6 +46,10 @@ import records  # noqa: E402
 from tests.parity import make_foundation_golden  # noqa: E402
 from tests.parity import make_restorers_golden  # noqa: E402
 
+OUTPUT = ROOT / 'experiments' / 'results' / 'networks_cpu.json'
+README = ROOT / 'experiments' / 'README.md'
+MARKS = ('<!-- bench_networks: written by bench_networks.py --readme -->', '<!-- end of bench_networks -->')
+WHAT = ('forward', 'forward + backward')
 IMAGES, CROP = 4, 256
 LATENTS, LATENT = 2, (64, 64, 32)
 PIXEL_CROP = 128
@@ -92,7 +99,10 @@ def restorer_pair(name: str) -> tuple[Any, Any, np.ndarray]:
   else:
     module, options, shape = pixel.build(name), pixel.NETWORKS[name], (1, PIXEL_CROP, PIXEL_CROP, 3)
   x = np.random.default_rng(0).random(shape, np.float32)
-  variables = jax.jit(functools.partial(module.init, train=False))(jax.random.key(0), x[:1, :32, :32])
+  shapes = jax.eval_shape(functools.partial(module.init, train=False), jax.random.key(0), x[:1, :32, :32])
+  # Drawn here: to compile the drawing of some networks takes minutes.
+  rng = np.random.default_rng(0)
+  variables = jax.tree.map(lambda leaf: np.abs(0.02 * rng.standard_normal(leaf.shape, np.float32)), shapes)
   fixed = {key: value for key, value in variables.items() if key != 'params'}
 
   def apply(params: Any, x: jax.Array) -> jax.Array:
@@ -156,7 +166,7 @@ def measure(name: str, rounds: int) -> Iterator[dict[str, Any]]:
     yield {'network': name, 'what': what, 'ours_s': ours, 'pytorch_s': theirs, 'ratio': round(ratio, 3)}
 
 
-def profile(name: str) -> list[tuple[str, float]]:
+def profile(name: str) -> dict[str, float]:
   """Returns the kinds of operations of one forward and backward pass of ours, and their shares of all threads' time."""
   ours, _ = calls(name)['forward + backward']
   ours()
@@ -171,38 +181,53 @@ def profile(name: str) -> list[tuple[str, float]]:
     # products, convolutions and sums. Those with a body would be counted twice.
     if event.get('ph') == 'X' and re.fullmatch(r'[a-z][a-z_-]*(\.\d+)*', event['name']):
       kinds[event['name'].split('.')[0]] += event['dur']
+  for kind in ('while', 'call', 'conditional'):
+    kinds.pop(kind, None)
   total = sum(kinds.values())
-  return [(kind, time / total) for kind, time in kinds.most_common(8)]
+  return {kind: round(time / total, 3) for kind, time in kinds.most_common(6)}
 
 
 def main() -> None:
-  """Measures, prints the table, and writes the result."""
-  import torch
-
+  """Measures or profiles and writes the result, or writes its tables."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--only', nargs='+', choices=tuple(CASES), default=list(CASES), help='networks; default all')
   parser.add_argument('--rounds', type=int, default=5, help='default %(default)s')
-  parser.add_argument('-o', '--output', type=pathlib.Path, help='JSON file to write')
-  parser.add_argument(
-    '--profile', action='store_true', help='instead, print where our forward + backward takes its time'
-  )
+  parser.add_argument('-o', '--output', type=pathlib.Path, default=OUTPUT, help='JSON file; default %(default)s')
+  parser.add_argument('--profile', action='store_true', help='instead, add profiles to the file')
+  parser.add_argument('--readme', action='store_true', help='instead, write the tables of the file to README.md')
   options = parser.parse_args()
+  report = json.loads(options.output.read_text(encoding='utf-8')) if options.output.is_file() else {}
+  if options.readme:
+    records.write_section(README, tables(report), MARKS)
+    return
   if options.profile:
     for name in options.only:
-      print(name, ', '.join(f'{kind} {share:.0%}' for kind, share in profile(name)), flush=True)
+      report.setdefault('profiles', {})[name] = profile(name)
+      print(name, report['profiles'][name], flush=True)
+      results.write_json(options.output, report, indent=1)
     return
-  rows = []
+  import torch
+
+  versions = {'torch': torch.__version__, 'torch_threads': torch.get_num_threads()}
+  report = records.made_by() | versions | {'load_average': os.getloadavg()[0], 'rounds': options.rounds, 'rows': []}
   for name in options.only:
     for row in measure(name, options.rounds):
-      rows.append(row)
+      report['rows'].append(row)
       print(row, flush=True)
     jax.clear_caches()
-    if options.output:  # After every network: what has been measured is kept.
-      versions = {'torch': torch.__version__, 'torch_threads': torch.get_num_threads()}
-      report = records.made_by() | versions | {'load_average': os.getloadavg()[0], 'rounds': options.rounds}
-      results.write_json(options.output, report | {'rows': rows}, indent=1)
-  columns = ('network', 'what', 'ours_s', 'pytorch_s', 'ratio')
-  print(results.markdown(columns, [[str(row[column]) for column in columns] for row in rows]))
+    results.write_json(options.output, report, indent=1)  # After every network: what has been measured is kept.
+
+
+def tables(report: dict[str, Any]) -> str:
+  """Returns the ratios, and the profiles, as Markdown."""
+  rows, lines = {}, []
+  for row in report['rows']:
+    rows.setdefault(row['network'], {})[row['what']] = row
+  for name, found in rows.items():
+    cells = [f'{found[what]["ratio"]:.2f} x {found[what]["pytorch_s"]:.2f} s' for what in WHAT]
+    shares = [f'{kind} {share:.0%}' for kind, share in report.get('profiles', {}).get(name, {}).items()]
+    lines.append([name, *cells, ', '.join(shares[:4])])
+  return results.markdown(('network', *WHAT, 'where forward + backward takes its time'), lines)
 
 
 if __name__ == '__main__':
