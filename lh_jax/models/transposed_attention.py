@@ -110,14 +110,14 @@ def _similarities(query: jax.Array, key: jax.Array, heads: int) -> jax.Array:
   """Cosines between the channels of two (B, n, C), (B, heads, C / heads, C / heads) float32."""
   b, n, c = query.shape
   split = (b, n, heads, c // heads)
-  product = jnp.einsum('bngi,bngj->bgij', query.reshape(split), key.reshape(split), preferred_element_type=jnp.float32)
+  dots = jnp.einsum('bngi,bngj->bgij', query.reshape(split), key.reshape(split), preferred_element_type=jnp.float32)
 
   def length(x: jax.Array) -> jax.Array:
     square = jnp.sum(jnp.square(x.astype(jnp.float32)), axis=1).reshape(b, heads, c // heads)
     return jnp.sqrt(jnp.maximum(square, _SHORTEST**2))
 
   # Of channels divided by their lengths, as published; to divide the products afterwards saves passes over the image.
-  return product / length(query)[..., :, None] / length(key)[..., None, :]
+  return dots / length(query)[..., :, None] / length(key)[..., None, :]
 
 
 class GatedFeedForward(nn.Module):
