@@ -6,9 +6,9 @@ to theirs, a layer ('block_#/norm1': 'blocks.#.norm1') or a single tensor ('pos_
 - '{a,b}' in theirs are several tensors that ours stacks in that order along its last axis, the output channels.
 - A layer has a leaf for each of ours: kernel and scale are `weight`, bias is `bias`, and so on (`Layout.leaves`).
 
-Kernels, that is, leaves called 'kernel', are transposed where the layout is PyTorch's: (out, in, h, w) -> (h, w, in, out)
-and (out, in) -> (in, out). Nothing else is. Axes of length 1 do not count when shapes are compared. Everything becomes
-float32.
+Kernels, that is, leaves called 'kernel', are transposed where the layout is PyTorch's: (out, in, h, w) ->
+(h, w, in, out) and (out, in) -> (in, out). Nothing else is. Shapes have to be equal, but for a few leaves whose axes of
+length 1 differ from publisher to publisher (`_LOOSE`). Everything becomes float32.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ Tensors = Mapping[str, np.ndarray]
 
 TORCH_LEAVES = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias', 'mean': 'running_mean', 'var': 'running_var'}
 FLAX_LEAVES = {'kernel': 'kernel', 'scale': 'scale', 'bias': 'bias'}
+# Tokens and tables of positions have an axis for the batch or have none; the factors of channels and heads are vectors
+# here, and of the rank of what they multiply in the published files.
+_LOOSE = ('cls_token', 'register_tokens', 'pos_embed', 'temperature', 'beta', 'gamma')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +89,7 @@ def convert(tensors: Tensors, like: Mapping[str, Any], layouts: tuple[Layout, ..
     part_shape = (*shape[:-1], shape[-1] // len(parts)) if shape else shape
     stored = _stored_shape(ours, part_shape, layout)
     missing = [part for part in parts if part not in tensors]
-    wrong = [part for part in parts if part in tensors and not _equal(tensors[part].shape, stored)]
+    wrong = [part for part in parts if part in tensors and not _fits(ours, tensors[part].shape, stored)]
     problems += [f'missing: {part} {stored}' for part in missing]
     problems += [f'shape: {part} is {tensors[part].shape}, expected {stored}' for part in wrong]
     # bfloat16 is of NumPy's kind 'V'.
@@ -158,5 +161,8 @@ def _ours(ours: str, array: np.ndarray, layout: Layout) -> np.ndarray:
   return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
 
 
-def _equal(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
-  return [side for side in shape if side != 1] == [side for side in other if side != 1]
+def _fits(ours: str, shape: tuple[int, ...], stored: tuple[int, ...]) -> bool:
+  """Whether a tensor of theirs has the shape that ours has as they store it."""
+  if ours.rsplit('/', 1)[-1] not in _LOOSE:
+    return shape == stored
+  return [side for side in shape if side != 1] == [side for side in stored if side != 1]
