@@ -39,7 +39,6 @@ _STORAGES = {
 }
 _ELEMENT_BYTES = {dtype: 2 if dtype == 'bfloat16' else np.dtype(dtype).itemsize for dtype in _STORAGES.values()}
 
-
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_VERSION = 1001
 # How that number begins a file: a pickle of protocol 2 that pushes ten bytes.

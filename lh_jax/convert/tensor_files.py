@@ -20,8 +20,8 @@ from lh_jax.convert import pth_reader
 # Entries of training checkpoints that hold the network, the first one found counts: moving averages are the better
 # weights where both are there.
 _WRAPPERS = ('params_ema', 'params', 'state_dict', 'model')
-# What torch.nn.DataParallel puts before every name.
 _MAX_WRAPPERS = 4  # within each other; a checkpoint that holds itself has no end
+# What torch.nn.DataParallel puts before every name.
 _PARALLEL = 'module.'
 
 
@@ -71,5 +71,6 @@ def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
     # numpy leaves the file open that it cannot read, so it is opened and closed here.
     with path.open('rb') as raw, zipfile.ZipFile(raw), np.load(raw, allow_pickle=False) as file:
       return {name: file[name] for name in file.files}
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+  # A damaged archive or array can raise nearly anything.
+  except Exception as error:
     raise ValueError(f'{path}: not a whole .npz file of plain arrays ({error}). It may be truncated.') from error

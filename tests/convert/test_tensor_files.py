@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import numpy as np
 import pytest
 
 from lh_jax import weight_files
+from lh_jax.convert import layouts
 from lh_jax.convert import tensor_files
 from tests.convert import test_pth_reader as pth
 
@@ -63,3 +66,47 @@ def test_damaged_npz(tmp_path):
     tensor_files.read(tmp_path / 'x.npz')
   with pytest.raises(FileNotFoundError, match='absent.npz: no such file'):
     tensor_files.read(tmp_path / 'absent.npz')
+
+
+def member(header):
+  """An array in numpy's format, version 1.0, with this header and no numbers."""
+  return b'\x93NUMPY\x01\x00' + len(header).to_bytes(2, 'little') + header
+
+
+@pytest.mark.parametrize(
+  'content',
+  [
+    member(b'{"descr": (((\n'),  # no Python
+    member(b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000000,), }\n"),  # no memory
+  ],
+)
+def test_damaged_arrays_in_an_npz(content, tmp_path):
+  with zipfile.ZipFile(tmp_path / 'x.npz', 'w') as archive:
+    archive.writestr('a.npy', content)
+  with pytest.raises(ValueError, match=r'x\.npz: not a whole \.npz file of plain arrays'):
+    tensor_files.read(tmp_path / 'x.npz')
+
+
+@pytest.mark.parametrize('place, byte', [('numbers', 0xFF), ('method', 99)])
+def test_damaged_bytes_in_an_npz(place, byte, tmp_path):
+  np.savez_compressed(tmp_path / 'x.npz', a=np.random.default_rng(0).random(1000))
+  content = bytearray((tmp_path / 'x.npz').read_bytes())
+  with zipfile.ZipFile(tmp_path / 'x.npz') as archive:
+    start = archive.start_dir
+  if place == 'numbers':
+    content[60:400] = bytes([byte]) * 340
+  else:
+    content[8] = content[start + 10] = byte  # a compression that nobody knows
+  (tmp_path / 'x.npz').write_bytes(content)
+  with pytest.raises(ValueError, match=r'x\.npz: not a whole \.npz file of plain arrays'):
+    tensor_files.read(tmp_path / 'x.npz')
+
+
+def test_structures_in_an_npz_are_no_numbers(tmp_path):
+  np.savez(tmp_path / 'x.npz', a=np.zeros(2, [('x', 'f4')]), b=np.zeros(2, 'f4'))
+  like = {name: np.zeros(2, np.float32) for name in 'ab'}
+  with pytest.raises(ValueError) as error:
+    layouts.convert(tensor_files.read(tmp_path / 'x.npz'), like, (layouts.Layout('own', {'a': 'a', 'b': 'b'}),))
+  assert str(error.value).splitlines()[1:] == [
+    "  dtype: a is [('x', '<f4')], expected floating-point numbers",
+  ]
