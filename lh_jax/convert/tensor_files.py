@@ -12,6 +12,7 @@ import pathlib
 from typing import Any
 import zipfile
 
+import jax.numpy as jnp
 import numpy as np
 
 from lh_jax import weight_files
@@ -70,7 +71,12 @@ def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
   try:
     # numpy leaves the file open that it cannot read, so it is opened and closed here.
     with path.open('rb') as raw, zipfile.ZipFile(raw), np.load(raw, allow_pickle=False) as file:
-      return {name: file[name] for name in file.files}
+      return {name: _typed(file[name]) for name in file.files}
   # A damaged archive or array can raise nearly anything.
   except Exception as error:
     raise ValueError(f'{path}: not a whole .npz file of plain arrays ({error}). It may be truncated.') from error
+
+
+def _typed(array: Any) -> Any:
+  """An array of an .npz as what it was: np.savez knows no bfloat16 and stores its two bytes as they are."""
+  return array.view(jnp.bfloat16) if isinstance(array, np.ndarray) and array.dtype.str == '|V2' else array

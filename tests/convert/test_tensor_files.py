@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -110,3 +111,18 @@ def test_structures_in_an_npz_are_no_numbers(tmp_path):
   assert str(error.value).splitlines()[1:] == [
     "  dtype: a is [('x', '<f4')], expected floating-point numbers",
   ]
+
+
+def test_bfloat16_in_an_npz(tmp_path):
+  numbers = NUMBERS.astype(jnp.bfloat16)
+  np.savez(tmp_path / 'x.npz', a=numbers, b=numbers[1, 2], c=np.zeros(2, 'V3'))
+  tensors = tensor_files.read(tmp_path / 'x.npz')
+  assert tensors['a'].dtype == tensors['b'].dtype == jnp.bfloat16
+  like = {'a': NUMBERS, 'b': NUMBERS[0, 0]}
+  layout = layouts.Layout('own', {name: name for name in 'abc'}, unused=('c',))
+  params = layouts.convert(tensors, like, (layout,))
+  np.testing.assert_array_equal(params['a'], NUMBERS)
+  assert params['b'] == 5
+  # Of other bytes nobody knows what they are.
+  with pytest.raises(ValueError, match=r'dtype: c is \|V3, expected floating-point numbers'):
+    layouts.convert(tensors, like | {'c': np.zeros(2)}, (layout,))
