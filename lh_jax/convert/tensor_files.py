@@ -47,7 +47,11 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
   else:
     tensors = weight_files.flatten(weight_files.load(path)[0])
   tensors = _unwrapped(tensors)
-  others = [str(key) for key, value in tensors.items() if not (isinstance(key, str) and isinstance(value, np.ndarray))]
+  others = [
+    key if isinstance(key, str) else f'one whose name is of type {type(key).__name__}'
+    for key, value in tensors.items()
+    if not (isinstance(key, str) and isinstance(value, np.ndarray))
+  ]
   if others:
     raise ValueError(f'{path}: expected a flat state dict, but these entries are no tensors: {", ".join(others)}.')
   if tensors and all(name.startswith(_PARALLEL) for name in tensors):

@@ -50,6 +50,29 @@ def test_other_contents(write, tmp_path):
     tensor_files.read(write(tmp_path / 'x', '}Vinner\n}Va\n' + tensor + 'ssVb\nI1\ns.'))
 
 
+@pytest.mark.parametrize('write', [pth.write, pth.legacy])
+@pytest.mark.parametrize('method', ['items', 'get', 'keys'])
+def test_dicts_whose_methods_the_pickle_replaces(write, method, tmp_path):
+  tensor = pth.tensor() if write is pth.write else pth.legacy_tensor()
+  inner = f'ccollections\nOrderedDict\n)RVa\n{tensor}s}}V{method}\nI1\nsb'
+  for program in (inner, f'ccollections\nOrderedDict\n)RVparams\n{inner}s}}V{method}\nI1\nsb'):
+    tensors = tensor_files.read(write(tmp_path / 'x', program + '.'))
+    assert list(tensors) == ['a']
+    np.testing.assert_array_equal(tensors['a'], NUMBERS)
+
+
+@pytest.mark.parametrize('write', [pth.write, pth.legacy])
+def test_a_dict_that_holds_itself(write, tmp_path):
+  tensor = pth.tensor() if write is pth.write else pth.legacy_tensor()
+  with pytest.raises(ValueError, match='these entries are no tensors: params'):
+    tensor_files.read(write(tmp_path / 'x', '}p7\nVa\n' + tensor + 'sVparams\ng7\ns.'))
+
+
+def test_names_that_are_none(tmp_path):
+  with pytest.raises(ValueError, match='these entries are no tensors: one whose name is of type int'):
+    tensor_files.read(pth.write(tmp_path / 'x', '}I5\n' + pth.tensor() + 's.'))
+
+
 def test_npz(tmp_path):
   np.savez(tmp_path / 'x.npz', **{'params/img/a': NUMBERS})
   np.testing.assert_array_equal(tensor_files.read(tmp_path / 'x.npz')['params/img/a'], NUMBERS)
