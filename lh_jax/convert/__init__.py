@@ -45,12 +45,14 @@ def convert_file(
   Raises:
     FileNotFoundError: the source is missing.
     FileExistsError: `out` holds something else.
-    ValueError: unknown name, or a source that is not readable or of another model.
+    ValueError: unknown name, `out` is the source, or the source is not readable or of another model.
   """
   if name not in NAMES:
     raise ValueError(f'no converter for {name!r}; NAME must be one of {", ".join(NAMES)}.')
   source = _source(name, source)
   out = pathlib.Path(out) if out else weight_files.default_path(name)
+  if out.exists() and out.samefile(source):
+    raise ValueError(f'{out}: OUT is SOURCE itself, which would be lost. Choose another OUT.')
   digest = fetch.checksum(source, 'sha256')
   stated_kind, _, stated = published.FILES[name].digest.partition(':')
   if stated and source.name == published.FILES[name].name:

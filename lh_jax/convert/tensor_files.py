@@ -12,6 +12,7 @@ import pathlib
 from typing import Any
 import zipfile
 
+import jax.numpy as jnp
 import numpy as np
 
 from lh_jax import weight_files
@@ -20,8 +21,8 @@ from lh_jax.convert import pth_reader
 # Entries of training checkpoints that hold the network, the first one found counts: moving averages are the better
 # weights where both are there.
 _WRAPPERS = ('params_ema', 'params', 'state_dict', 'model')
-# What torch.nn.DataParallel puts before every name.
 _MAX_WRAPPERS = 4  # within each other; a checkpoint that holds itself has no end
+# What torch.nn.DataParallel puts before every name.
 _PARALLEL = 'module.'
 
 
@@ -46,7 +47,11 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
   else:
     tensors = weight_files.flatten(weight_files.load(path)[0])
   tensors = _unwrapped(tensors)
-  others = [str(key) for key, value in tensors.items() if not (isinstance(key, str) and isinstance(value, np.ndarray))]
+  others = [
+    key if isinstance(key, str) else f'one whose name is of type {type(key).__name__}'
+    for key, value in tensors.items()
+    if not (isinstance(key, str) and isinstance(value, np.ndarray))
+  ]
   if others:
     raise ValueError(f'{path}: expected a flat state dict, but these entries are no tensors: {", ".join(others)}.')
   if tensors and all(name.startswith(_PARALLEL) for name in tensors):
@@ -70,6 +75,12 @@ def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
   try:
     # numpy leaves the file open that it cannot read, so it is opened and closed here.
     with path.open('rb') as raw, zipfile.ZipFile(raw), np.load(raw, allow_pickle=False) as file:
-      return {name: file[name] for name in file.files}
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+      return {name: _typed(file[name]) for name in file.files}
+  # A damaged archive or array can raise nearly anything.
+  except Exception as error:
     raise ValueError(f'{path}: not a whole .npz file of plain arrays ({error}). It may be truncated.') from error
+
+
+def _typed(array: Any) -> Any:
+  """An array of an .npz as what it was: np.savez knows no bfloat16 and stores its two bytes as they are."""
+  return array.view(jnp.bfloat16) if isinstance(array, np.ndarray) and array.dtype.str == '|V2' else array

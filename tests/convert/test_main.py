@@ -106,6 +106,20 @@ def test_other_files_are_replaced_only_when_asked(tiny, tmp_path, capsys, conten
   assert np.isfinite(weight_files.load_foundation('dinov2_vits14', out, like)['pos_embed']).all()
 
 
+@pytest.mark.parametrize('kind', ['itself', 'symbolic link', 'hard link'])
+def test_the_source_is_never_replaced(tiny, tmp_path, capsys, kind):
+  before, out = tiny.read_bytes(), tmp_path / 'out.safetensors'
+  if kind == 'symbolic link':
+    out.symlink_to(tiny)
+  elif kind == 'hard link':
+    out.hardlink_to(tiny)
+  else:
+    out = tiny = tiny.rename(out)
+  assert command.main(['dinov2_vits14', str(tiny), str(out), '--overwrite']) == 1
+  assert f'error: {out}: OUT is SOURCE itself, which would be lost' in capsys.readouterr().err
+  assert tiny.read_bytes() == before
+
+
 def test_checkpoint_of_another_size(tmp_path, capsys):
   # The real ViT-S/14 against the tiny checkpoint: none of the 174 tensors fits, and the file is named.
   out = tmp_path / 'out.safetensors'

@@ -37,6 +37,17 @@ def test_every_problem_is_listed(network):
   assert f'missing: {lost} ' in message and f'shape: {bent} is ' in message and 'unknown: head.weight (3,)' in message
 
 
+def test_kernels_before_a_pixel_shuffle_need_all_their_axes(network):
+  """Their channels are put into another order, which a kernel without its axes of length 1 would miss."""
+  module, tensors = network
+  name = next(name for name in ('ups.0.0.weight', 'up2_1.body.0.weight', 'upsample3.proj.0.weight') if name in tensors)
+  shape = tensors[name].shape
+  flat = {**tensors, name: tensors[name].reshape(shape[0], -1)}
+  with pytest.raises(ValueError) as error:
+    converter.convert(flat, module)
+  assert str(error.value).splitlines()[1:] == [f'  shape: {name} is {flat[name].shape}, expected {shape}']
+
+
 def test_nothing_is_lost(network):
   """Every number of the checkpoint is in the variables, but for those that the authors' own code does not use."""
   module, tensors = network

