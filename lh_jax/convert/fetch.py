@@ -41,7 +41,7 @@ def fetch(name: str, *, shown: bool = False) -> tuple[pathlib.Path, str]:
   file = published.FILES[name]
   if not file.addresses:
     raise ValueError(f'there is no address to download {name} from. {published.how_to_get(name)}')
-  path = weight_files.default_path(name).parent / 'downloads' / file.name
+  path = destination(name)
   if not path.exists():
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -53,6 +53,18 @@ def fetch(name: str, *, shown: bool = False) -> tuple[pathlib.Path, str]:
       ) from error
   check(path, file.digest)
   return path, file.addresses[0]
+
+
+def destination(name: str) -> pathlib.Path:
+  """Where `fetch` places a published file.
+
+  Args:
+    name: key of `published.FILES`, of a file that has an address.
+
+  Returns:
+    Path in `downloads/` of the folder of converted weights.
+  """
+  return weight_files.default_path(name).parent / 'downloads' / published.FILES[name].name
 
 
 def download(address: str, path: pathlib.Path, *, shown: bool = False) -> None:

@@ -231,6 +231,41 @@ def test_from_the_address_to_converted_weights(server, published_here, tiny, cac
   assert other.is_file() and len(server.asked) == 1
 
 
+def test_what_is_in_the_way_is_found_before_the_download(server, published_here, tiny, cache, capsys):
+  published_here()
+  server.content = tiny.read_bytes()
+  out = cache / 'dinov2_vits14.safetensors'
+  cache.mkdir()
+  out.write_bytes(b'precious')
+  assert command.main(['dinov2_vits14', '--fetch']) == 1
+  assert f'{out}: exists and was not made from {address(server)}' in capsys.readouterr().err
+  assert not server.asked and out.read_bytes() == b'precious'
+  assert command.main(['dinov2_vits14', '--fetch', '--overwrite']) == 0 and len(server.asked) == 1
+  # Whoever has thrown the published file away need not get it again.
+  (cache / 'downloads' / 'x.pth').unlink()
+  capsys.readouterr()
+  assert command.main(['dinov2_vits14', '--fetch']) == 0
+  assert f'{out} is already converted from there; nothing to do' in capsys.readouterr().out
+  assert len(server.asked) == 1
+
+
+def test_an_interrupted_download_goes_on(server, published_here, tiny, cache, monkeypatch, capsys):
+  published_here()
+  server.content = tiny.read_bytes()
+  monkeypatch.setattr(fetch, 'CHUNK', 1000)
+
+  def interrupt(bar, done, total):
+    if done >= 3000:
+      raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch:
+    patch.setattr(fetch.progress.Count, '__call__', interrupt)
+    assert command.main(['dinov2_vits14', '--fetch']) == 130
+  assert 'interrupted; what has been downloaded is kept: run the command again' in capsys.readouterr().err
+  assert (cache / 'downloads' / 'x.pth.part').read_bytes() == server.content[:3000]
+  assert command.main(['dinov2_vits14', '--fetch']) == 0 and server.asked == [None, 'bytes=3000-']
+
+
 @pytest.mark.parametrize('kind', ['sha256', 'md5'])
 def test_published_checksum(kind, server, published_here, cache):
   digest = hashlib.new(kind, CONTENT).hexdigest()
@@ -274,7 +309,10 @@ def test_files_that_no_program_can_download(monkeypatch):
     fetch.fetch('dinov2_vits14')
 
 
-@pytest.mark.parametrize('arguments', [['vgg16', '--fetch'], ['dinov2_vits14', 'x.pth', 'out', '--fetch']])
+@pytest.mark.parametrize(
+  'arguments',
+  [['vgg16', '--fetch'], ['dinov2_vits14', 'x.pth', 'out', '--fetch'], ['dinov2_vits14', 'x', '', '--fetch']],
+)
 def test_fetch_with_a_source(arguments, capsys):
   with pytest.raises(SystemExit):
     command.main(arguments)
