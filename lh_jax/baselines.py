@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 import functools
 import logging
+import os
 import pathlib
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 
 from lh_jax import inference
 from lh_jax import memory
+from lh_jax import options as options_lib
 from lh_jax import programs as programs_lib
 from lh_jax import storage
 from lh_jax import weight_files
@@ -63,13 +65,15 @@ class Baseline:
     """Loads a converted network.
 
     Args:
-      path: safetensors file that `python -m lh_jax.convert NAME` has written; also in a bucket.
+      path: safetensors file that `python -m lh_jax.convert NAME` has written, also in a bucket; or that NAME, for the
+        file at its default place.
       dtype: of the activations: 'auto', 'float32' or 'bfloat16'.
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: it is damaged, or holds something else.
+      ValueError: it is damaged, holds something else, or has yet to be converted.
     """
+    path = options_lib.find_checkpoint(os.fspath(path))
     with storage.fetched(storage.path(path)) as local:
       name = weight_files.load(local)[1].get('name')
       if name not in pixel.NETWORKS:

@@ -121,6 +121,16 @@ def test_results_that_are_not_finite(file):
   np.testing.assert_array_equal(restored.image, 255)
 
 
+def test_by_name(file, tmp_path, monkeypatch):
+  monkeypatch.setenv('LH_JAX_CACHE', str(tmp_path))
+  with pytest.raises(ValueError, match=f'{NAME} is not converted yet: .*python -m lh_jax.convert {NAME}'):
+    baselines.Baseline.from_file(NAME)
+  file.rename(tmp_path / f'{NAME}.safetensors')
+  assert baselines.Baseline.from_file(NAME).name == NAME
+  with pytest.raises(ValueError, match='is a file as it was published: convert it with'):
+    baselines.Baseline.from_file(tmp_path / 'weights.pth')
+
+
 def test_other_files(tmp_path):
   weight_files.save(tmp_path / 'x.safetensors', {'a': np.zeros(2)}, {'name': 'dinov2_vits14'})
   with pytest.raises(ValueError, match="holds no network that restores images: its metadata names 'dinov2_vits14'"):
