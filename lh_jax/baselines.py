@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 import functools
 import logging
+import os
 import pathlib
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 
 from lh_jax import inference
 from lh_jax import memory
+from lh_jax import options as options_lib
 from lh_jax import programs as programs_lib
 from lh_jax import storage
 from lh_jax import weight_files
@@ -63,21 +65,24 @@ class Baseline:
     """Loads a converted network.
 
     Args:
-      path: safetensors file that `python -m lh_jax.convert NAME` has written; also in a bucket.
+      path: safetensors file that `python -m lh_jax.convert NAME` has written, also in a bucket; or that NAME, for the
+        file at its default place.
       dtype: of the activations: 'auto', 'float32' or 'bfloat16'.
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: it is damaged, or holds something else.
+      ValueError: it is damaged, holds something else, or has yet to be converted.
     """
+    path = options_lib.find_checkpoint(os.fspath(path))
     with storage.fetched(storage.path(path)) as local:
-      name = weight_files.load(local)[1].get('name')
-      if name not in pixel.NETWORKS:
-        raise ValueError(
-          f'{path} holds no network that restores images: its metadata names {name!r}. Networks on pixels are '
-          f'{", ".join(pixel.NETWORKS)}; of a model that was trained here, name the work directory or export folder.'
-        )
-      variables, _ = weight_files.load(local, pixel.abstract_variables(pixel.build(name)))
+      variables, metadata = weight_files.load(local)
+    name = metadata.get('name')
+    if name not in pixel.NETWORKS:
+      raise ValueError(
+        f'{path} holds no network that restores images: its metadata names {name!r}. Networks on pixels are '
+        f'{", ".join(pixel.NETWORKS)}; of a model that was trained here, name the work directory or export folder.'
+      )
+    variables = _fitting(path, variables, pixel.abstract_variables(pixel.build(name)))
     return cls(name, variables, dtype=dtype)
 
   def restore(self, image: np.ndarray, **options: Any) -> np.ndarray:
@@ -160,3 +165,19 @@ def _restore(module: nn.Module, variables: Any, pixels: jax.Array) -> tuple[jax.
   """Returns (pixels of the same type, whether they were finite)."""
   image = module.apply(variables, programs_lib.to_unit_range(pixels)[None], train=False)[0]
   return programs_lib.from_unit_range(image, pixels.dtype), jnp.isfinite(image).all()
+
+
+def _fitting(path: str, variables: weight_files.Tree, like: Any) -> weight_files.Tree:
+  """Returns the variables in the dtypes of the network, if they are its own."""
+  found, expected = weight_files.flatten(variables), weight_files.flatten(like)
+  problems = [f'missing: {name} {leaf.shape}' for name, leaf in expected.items() if name not in found]
+  for name, array in found.items():
+    if name not in expected:
+      problems.append(f'extra: {name} {array.shape}')
+    elif array.shape != expected[name].shape or not jnp.issubdtype(array.dtype, jnp.floating):
+      problems.append(f'unfit: {name} is {array.dtype} {array.shape}, expected {expected[name].shape}')
+  if problems:
+    raise ValueError(
+      f'{path}: {len(problems)} tensors do not match the model; convert the file again.\n  ' + '\n  '.join(problems)
+    )
+  return weight_files.unflatten({name: found[name].astype(leaf.dtype, copy=False) for name, leaf in expected.items()})

@@ -15,6 +15,8 @@ import lh_jax
 
 METADATA = ('keep', 'strip')
 DTYPES = ('auto', 'float32', 'bfloat16')
+# How the files end that `lh_jax.convert` reads and nothing else does.
+_PUBLISHED_ENDINGS = ('.pth', '.pt', '.npz', '.ckpt', '.bin')
 
 _EXAMPLES = """examples:
   lh-restore photo.jpg -o restored.png
@@ -31,8 +33,8 @@ class Options:
   """What to restore with, and how.
 
   Attributes:
-    checkpoint: work directory of a finished run, its export folder, or a converted network on pixels (`on_pixels`);
-      None takes the bundled weights.
+    checkpoint: work directory of a finished run, its export folder, or a converted network on pixels (`on_pixels`),
+      whose name becomes its path; None takes the bundled weights.
     alpha: fidelity in [0, 1]; None is `inference.DEFAULT_ALPHA`.
     tile: see `inference.Restorer.run`.
     max_memory: bytes that tiles, or a baseline as a whole, may take; None is what is free.
@@ -58,6 +60,8 @@ class Options:
   report: Path | None = None
 
   def __post_init__(self):
+    if self.checkpoint is not None:
+      object.__setattr__(self, 'checkpoint', find_checkpoint(self.checkpoint))
     if self.max_memory is not None and self.tile != 'auto':
       raise ValueError(f'max-memory chooses the tile, so it goes with tile auto only; got tile {self.tile} beside it')
     if self.on_pixels:
@@ -71,7 +75,41 @@ class Options:
   @property
   def on_pixels(self) -> bool:
     """Whether the checkpoint is a converted network on pixels (`baselines`), a file rather than a folder."""
-    return self.checkpoint is not None and self.checkpoint.endswith('.safetensors')
+    if self.checkpoint is None or Path(self.checkpoint).is_dir():
+      return False
+    return self.checkpoint.lower().endswith('.safetensors')
+
+
+def find_checkpoint(text: str) -> str:
+  """Returns the path of a checkpoint: of a published network that was named, the file that it was converted to.
+
+  Args:
+    text: a path, also in a bucket, or a key of `published.FILES`.
+
+  Raises:
+    ValueError: the network is not converted yet or restores no images, or the path is of a file to be converted.
+  """
+  from lh_jax import published
+
+  path = Path(text)
+  if path.is_dir():
+    return text
+  if path.suffix.lower() in _PUBLISHED_ENDINGS:
+    names = [name for name, file in published.FILES.items() if file.family == 'restorers' and file.name == path.name]
+    raise ValueError(
+      f'{text} is a file as it was published: convert it with `python -m lh_jax.convert {"".join(names) or "NAME"} '
+      f'{text} OUT.safetensors`, and give that file'
+    )
+  if text not in published.FILES or path.exists():
+    return text
+  if published.FILES[text].family != 'restorers':
+    raise ValueError(f'{text} is no network that restores images')
+  from lh_jax import weight_files
+
+  converted = weight_files.default_path(text)
+  if not converted.is_file():
+    raise ValueError(f'{text} is not converted yet: there is no {converted}. {published.how_to_get(text)}')
+  return str(converted)
 
 
 def parse_alpha(text: str) -> float | None:
@@ -196,8 +234,9 @@ def parser() -> argparse.ArgumentParser:
   add(
     '--checkpoint',
     metavar='PATH',
-    help='work directory of a finished run, or its export folder, instead of the bundled weights; or FILE.safetensors, a published network on pixels '
-    'that python -m lh_jax.convert has converted, which takes no --alpha, --tile and --devices',
+    help='work directory of a finished run, or its export folder, instead of the bundled weights; or NAME or '
+    'FILE.safetensors, a published network on pixels that python -m lh_jax.convert has converted, which takes no '
+    '--alpha, --tile and --devices',
   )
   add(
     '--alpha',

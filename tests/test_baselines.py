@@ -121,6 +121,42 @@ def test_results_that_are_not_finite(file):
   np.testing.assert_array_equal(restored.image, 255)
 
 
+def test_the_file_is_read_once(file, monkeypatch):
+  reads, load = [], weight_files.load
+  monkeypatch.setattr(weight_files, 'load', lambda *given: reads.append(given) or load(*given))
+  baselines.Baseline.from_file(file)
+  assert len(reads) == 1
+
+
+@pytest.mark.parametrize('change', ['missing', 'extra', 'unfit'])
+def test_every_unfit_tensor_is_named(file, change):
+  tree, metadata = weight_files.load(file)
+  flat = weight_files.flatten(tree)
+  bias = flat.pop('params/conv_in/bias')
+  changes = {
+    'missing': ({}, 'missing: params/conv_in/bias (4,)'),
+    'extra': ({'params/conv_in/bias': bias, 'params/more': bias}, 'extra: params/more (4,)'),
+    'unfit': (
+      {'params/conv_in/bias': bias.astype(np.int32)},
+      'unfit: params/conv_in/bias is int32 (4,), expected (4,)',
+    ),
+  }
+  weight_files.save(file, weight_files.unflatten(flat | changes[change][0]), metadata)
+  with pytest.raises(ValueError) as error:
+    baselines.Baseline.from_file(file)
+  assert str(error.value).splitlines()[1:] == [f'  {changes[change][1]}']
+
+
+def test_by_name(file, tmp_path, monkeypatch):
+  monkeypatch.setenv('LH_JAX_CACHE', str(tmp_path))
+  with pytest.raises(ValueError, match=f'{NAME} is not converted yet: .*python -m lh_jax.convert {NAME}'):
+    baselines.Baseline.from_file(NAME)
+  file.rename(tmp_path / f'{NAME}.safetensors')
+  assert baselines.Baseline.from_file(NAME).name == NAME
+  with pytest.raises(ValueError, match='is a file as it was published: convert it with'):
+    baselines.Baseline.from_file(tmp_path / 'weights.pth')
+
+
 def test_other_files(tmp_path):
   weight_files.save(tmp_path / 'x.safetensors', {'a': np.zeros(2)}, {'name': 'dinov2_vits14'})
   with pytest.raises(ValueError, match="holds no network that restores images: its metadata names 'dinov2_vits14'"):

@@ -58,6 +58,42 @@ def test_mistakes(capsys, arguments, message):
   assert message in capsys.readouterr().err
 
 
+@pytest.fixture
+def cache(monkeypatch, tmp_path):
+  monkeypatch.setenv('LH_JAX_CACHE', str(tmp_path))
+  monkeypatch.chdir(tmp_path)
+  return tmp_path
+
+
+def test_names_of_published_networks(cache):
+  with pytest.raises(ValueError, match='restormer_deraining is not converted yet: .*convert restormer_deraining'):
+    options.Options(checkpoint='restormer_deraining')
+  (cache / 'restormer_deraining.safetensors').touch()
+  found = options.Options(checkpoint='restormer_deraining')
+  assert found.on_pixels and found.checkpoint == str(cache / 'restormer_deraining.safetensors')
+  with pytest.raises(ValueError, match='dinov2_vits14 is no network that restores images'):
+    options.Options(checkpoint='dinov2_vits14')
+  # A run of that name is a run.
+  (cache / 'restormer_deraining').mkdir()
+  assert options.Options(checkpoint='restormer_deraining').checkpoint == 'restormer_deraining'
+
+
+@pytest.mark.parametrize(
+  'path, command',
+  [('a/weights.PTH', 'NAME a/weights.PTH OUT'), ('deraining.pth', 'restormer_deraining deraining.pth OUT')],
+)
+def test_published_files_have_to_be_converted(cache, path, command):
+  with pytest.raises(ValueError, match=f'convert it with `python -m lh_jax.convert {command}.safetensors`'):
+    options.Options(checkpoint=path)
+
+
+def test_files_are_told_from_folders(cache):
+  assert options.Options(checkpoint='X.SafeTensors').on_pixels
+  for name in ('run.safetensors', 'run.pth'):
+    (cache / name).mkdir()
+    assert not options.Options(checkpoint=name, alpha=0.5).on_pixels
+
+
 def test_help_lists_every_option(capsys):
   with pytest.raises(SystemExit) as stop:
     parsed('--help')

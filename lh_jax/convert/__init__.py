@@ -20,6 +20,59 @@ from lh_jax.convert import sources
 NAMES = tuple(published.FILES)
 # Their weights are inside a package.
 PACKAGED = tuple(name for name, file in published.FILES.items() if file.package)
+# How published files end, and ours never do.
+_PUBLISHED_ENDINGS = ('.pth', '.pt', '.npz', '.ckpt', '.bin')
+
+
+def check_places(name: str, source: str | os.PathLike[str] | None, out: str | os.PathLike[str] | None) -> None:
+  """Checks what is known of SOURCE and OUT before any file is read or downloaded.
+
+  Args:
+    name: one of NAMES.
+    source: as for `convert_file`.
+    out: likewise.
+
+  Raises:
+    ValueError: one of them is empty or a folder, OUT is named like a published file, or OUT was given as SOURCE.
+  """
+  for role, path in (('SOURCE', source), ('OUT', out)):
+    if path is None:
+      continue
+    if not os.fspath(path):
+      raise ValueError(f'{role} is empty; name a file, or leave it out')
+    if pathlib.Path(path).is_dir():
+      raise ValueError(f'{role} {path} is a folder; name a file')
+  if out is not None and pathlib.Path(out).suffix.lower() in _PUBLISHED_ENDINGS:
+    raise ValueError(f'OUT {out} is named like a published file, but what is written is safetensors')
+  if name in PACKAGED and source is not None and out is None:
+    if pathlib.Path(source).suffix.lower() == '.safetensors' or not pathlib.Path(source).is_file():
+      raise ValueError(
+        f'a single path is SOURCE, and {source} holds no published weights of {name}; OUT comes after a SOURCE, or '
+        f'leave both out to write {weight_files.default_path(name)} from the package {published.FILES[name].package}'
+      )
+
+
+def is_fetched_already(name: str, out: str | os.PathLike[str] | None, *, overwrite: bool = False) -> bool:
+  """Looks at OUT before the published file is downloaded.
+
+  Args:
+    name: one of NAMES.
+    out: as for `convert_file`.
+    overwrite: likewise.
+
+  Returns:
+    Whether it holds the whole conversion of the file at the official address, so that there is nothing to download.
+
+  Raises:
+    FileExistsError: `out` holds something else.
+  """
+  file, out = published.FILES[name], pathlib.Path(out) if out else weight_files.default_path(name)
+  # What lies there already is compared by its checksum later.
+  if overwrite or not file.addresses or not out.exists() or fetch.destination(name).exists():
+    return False
+  if _is_conversion(out, sources.FAMILIES[file.family].abstract(name), name=name, source=file.addresses[0]):
+    return True
+  raise FileExistsError(_exists(out, file.addresses[0]))
 
 
 def convert_file(
@@ -45,10 +98,12 @@ def convert_file(
   Raises:
     FileNotFoundError: the source is missing.
     FileExistsError: `out` holds something else.
-    ValueError: unknown name, `out` is the source, or the source is not readable or of another model.
+    ValueError: unknown name, `out` is the source or no place for the result, or the source is not readable or of
+      another model.
   """
   if name not in NAMES:
     raise ValueError(f'no converter for {name!r}; NAME must be one of {", ".join(NAMES)}.')
+  check_places(name, source, out)
   source = _source(name, source)
   out = pathlib.Path(out) if out else weight_files.default_path(name)
   if out.exists() and out.samefile(source):
@@ -61,9 +116,9 @@ def convert_file(
   family = sources.FAMILIES[published.FILES[name].family]
   like = family.abstract(name)
   if out.exists() and not overwrite:
-    if _is_conversion(out, name, digest, like):
+    if _is_conversion(out, like, name=name, source_sha256=digest):
       return out, False
-    raise FileExistsError(f'{out}: exists and was not made from {source}. Choose another OUT, or pass --overwrite.')
+    raise FileExistsError(_exists(out, source))
   try:
     params = family.convert(name, source, like)
   except ValueError as error:
@@ -109,10 +164,14 @@ def _source(name: str, source: str | os.PathLike[str] | None) -> pathlib.Path:
   return source
 
 
-def _is_conversion(out: pathlib.Path, name: str, digest: str, like: weight_files.Tree) -> bool:
-  """Whether `out` holds the whole conversion of the source with this checksum."""
+def _exists(out: pathlib.Path, source: str | os.PathLike[str]) -> str:
+  return f'{out}: exists and was not made from {source}. Choose another OUT, or pass --overwrite.'
+
+
+def _is_conversion(out: pathlib.Path, like: weight_files.Tree, **expected: str) -> bool:
+  """Whether `out` holds a whole conversion whose metadata has these entries."""
   try:
     metadata = weight_files.load(out, like)[1]
   except (OSError, ValueError):
     return False
-  return metadata.get('name') == name and metadata.get('source_sha256') == digest
+  return all(metadata.get(key) == value for key, value in expected.items())

@@ -41,7 +41,7 @@ def fetch(name: str, *, shown: bool = False) -> tuple[pathlib.Path, str]:
   file = published.FILES[name]
   if not file.addresses:
     raise ValueError(f'there is no address to download {name} from. {published.how_to_get(name)}')
-  path = weight_files.default_path(name).parent / 'downloads' / file.name
+  path = destination(name)
   if not path.exists():
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -53,6 +53,18 @@ def fetch(name: str, *, shown: bool = False) -> tuple[pathlib.Path, str]:
       ) from error
   check(path, file.digest)
   return path, file.addresses[0]
+
+
+def destination(name: str) -> pathlib.Path:
+  """Where `fetch` places a published file.
+
+  Args:
+    name: key of `published.FILES`, of a file that has an address.
+
+  Returns:
+    Path in `downloads/` of the folder of converted weights.
+  """
+  return weight_files.default_path(name).parent / 'downloads' / published.FILES[name].name
 
 
 def download(address: str, path: pathlib.Path, *, shown: bool = False) -> None:
@@ -79,25 +91,33 @@ def download(address: str, path: pathlib.Path, *, shown: bool = False) -> None:
   except urllib.error.HTTPError as error:
     if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE or not start:
       raise
-    # Nothing comes after what is there: it is the whole file, or more than that.
-    if _total(error.headers) == start:
+    # Nothing comes after what is there: it is the whole file, or more than that, or what has changed since.
+    if _range(error.headers)[1] == start and not _changed(error.headers, tag):
+      tag.unlink(missing_ok=True)
       os.replace(part, path)
       return
-    part.unlink()
-    download(address, path, shown=shown)
+    _anew(address, part, tag, path, shown=shown)
     return
   with answer:
+    length = answer.headers.get('Content-Length')
     if answer.status == http.client.PARTIAL_CONTENT:
-      total = _total(answer.headers)
+      first, total = _range(answer.headers)
+      if first != start or (start and _changed(answer.headers, tag)):
+        if not start:
+          raise OSError(f'the whole file was asked for, but a part came that begins at byte {first}')
+        answer.close()
+        _anew(address, part, tag, path, shown=shown)
+        return
     else:
       # A server without ranges sends everything again.
-      start, length = 0, answer.headers.get('Content-Length')
-      total = int(length) if length else None
+      start, total = 0, None
+    if total is None and length:
+      total = start + int(length)
     done = start
-    tag.write_text(answer.headers.get('ETag', ''), encoding='utf-8')
-    if not tag.stat().st_size or answer.headers['ETag'].startswith('W/'):
-      tag.unlink()  # Such a one tells nothing.
     with part.open('ab' if start else 'wb') as file, progress.Count('B', shown=shown, scaled=True) as bar:
+      tag.write_text(answer.headers.get('ETag', ''), encoding='utf-8')
+      if not tag.stat().st_size or answer.headers['ETag'].startswith('W/'):
+        tag.unlink()  # Such a one tells nothing.
       while chunk := answer.read(CHUNK):
         file.write(chunk)
         done += len(chunk)
@@ -106,6 +126,13 @@ def download(address: str, path: pathlib.Path, *, shown: bool = False) -> None:
     raise OSError(f'the connection ended after {done} of {total} bytes')
   tag.unlink(missing_ok=True)
   os.replace(part, path)
+
+
+def _anew(address: str, part: pathlib.Path, tag: pathlib.Path, path: pathlib.Path, *, shown: bool) -> None:
+  """Throws away what has come so far and downloads everything."""
+  part.unlink()
+  tag.unlink(missing_ok=True)
+  download(address, path, shown=shown)
 
 
 def check(path: pathlib.Path, digest: str) -> None:
@@ -150,7 +177,13 @@ def checksum(path: pathlib.Path, kind: str) -> str:
     return hashlib.file_digest(file, kind).hexdigest()
 
 
-def _total(headers: http.client.HTTPMessage) -> int | None:
-  """Size of the whole file, from the header `Content-Range: bytes 5-9/10` or `bytes */10`."""
-  match = re.search(r'/(\d+)$', headers.get('Content-Range', ''))
-  return int(match.group(1)) if match else None
+def _changed(headers: http.client.HTTPMessage, tag: pathlib.Path) -> bool:
+  """Whether an answer tells of another file than the one whose tag was kept."""
+  return tag.exists() and headers.get('ETag') not in (None, tag.read_text(encoding='utf-8'))
+
+
+def _range(headers: http.client.HTTPMessage) -> tuple[int | None, int | None]:
+  """(first byte, size of the whole file) from `Content-Range: bytes 5-9/10`, `bytes 5-9/*` or `bytes */10`."""
+  match = re.fullmatch(r'bytes (?:(\d+)-\d+|\*)/(?:(\d+)|\*)', headers.get('Content-Range', '').strip())
+  first, total = match.groups() if match else (None, None)
+  return (int(first) if first else None), (int(total) if total else None)

@@ -1,8 +1,8 @@
 """Inception weights of FID: from the published `.pth` or a safetensors copy to our variables.
 
 The tensors of pytorch-fid's `pt_inception-2015-12-05-6726825d.pth` (Apache-2.0) keep the names of torchvision's
-modules, which ours share; kernels are transposed, (out, in, h, w) -> (h, w, in, out). The classifier `fc` and the counters of
-batch normalisation are left out.
+modules, which ours share; kernels are transposed, (out, in, h, w) -> (h, w, in, out). The classifier `fc` and the
+counters of batch normalisation are left out.
 """
 
 from __future__ import annotations

@@ -27,6 +27,9 @@ class Server(http.server.ThreadingHTTPServer):
   ranges = True
   cut = None  # bytes after which the connection ends
   etag = ''
+  shift = 0  # bytes by which a range begins elsewhere than asked for
+  careless = False  # does not look at If-Range
+  silent = False  # does not say how large the whole file is
   asked: list
 
   def __init__(self):
@@ -42,17 +45,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
       self.send_error(404)
       return
     start = 0
-    changed = self.headers.get('If-Range', server.etag) != server.etag
+    changed = not server.careless and self.headers.get('If-Range', server.etag) != server.etag
     if server.ranges and self.headers.get('Range') and not changed:
       start = int(self.headers['Range'].removeprefix('bytes=').removesuffix('-'))
       if start >= len(server.content):
         self.send_response(416)
         self.send_header('Content-Range', f'bytes */{len(server.content)}')
         self.send_header('Content-Length', '0')
+        if server.etag:
+          self.send_header('ETag', server.etag)
         self.end_headers()
         return
       self.send_response(206)
-      self.send_header('Content-Range', f'bytes {start}-{len(server.content) - 1}/{len(server.content)}')
+      start += server.shift
+      total = '*' if server.silent else len(server.content)
+      self.send_header('Content-Range', f'bytes {start}-{len(server.content) - 1}/{total}')
     else:
       self.send_response(200)
     if server.etag:
@@ -146,6 +153,51 @@ def test_a_file_that_has_changed_is_not_completed(server, tmp_path, etag):
   assert (tmp_path / 'x').read_bytes() == expected and [path.name for path in tmp_path.iterdir()] == ['x']
 
 
+@pytest.mark.parametrize('shift', [-1000, 1000])
+def test_another_range_than_asked_for_is_not_appended(server, tmp_path, shift):
+  server.shift = shift
+  (tmp_path / 'x.part').write_bytes(CONTENT[:5000])
+  fetch.download(address(server), tmp_path / 'x')
+  assert (tmp_path / 'x').read_bytes() == CONTENT and server.asked == ['bytes=5000-', None]
+
+
+def test_a_range_that_nobody_asked_for(server, tmp_path, monkeypatch):
+  monkeypatch.setattr(Handler, 'send_response', partial_content)
+  with pytest.raises(OSError, match='the whole file was asked for, but a part came that begins at byte None'):
+    fetch.download(address(server), tmp_path / 'x')
+  assert not list(tmp_path.iterdir())
+
+
+def partial_content(handler, *_):
+  http.server.BaseHTTPRequestHandler.send_response(handler, 206)
+
+
+@pytest.mark.parametrize('size', [3000, len(CONTENT)])
+def test_a_server_that_does_not_look_at_the_tag(server, tmp_path, size):
+  """A part of the old file, or all of it, is neither completed nor taken for the new one of the same size."""
+  server.careless, server.etag = True, '"new"'
+  (tmp_path / 'x.part').write_bytes(CONTENT[::-1][:size])
+  (tmp_path / 'x.etag').write_text('"old"')
+  fetch.download(address(server), tmp_path / 'x')
+  assert (tmp_path / 'x').read_bytes() == CONTENT and [path.name for path in tmp_path.iterdir()] == ['x']
+
+
+def test_a_part_that_is_whole_leaves_no_tag(server, tmp_path):
+  server.etag = '"a"'
+  (tmp_path / 'x.part').write_bytes(CONTENT)
+  (tmp_path / 'x.etag').write_text('"a"')
+  fetch.download(address(server), tmp_path / 'x')
+  assert [path.name for path in tmp_path.iterdir()] == ['x'] and len(server.asked) == 1
+
+
+def test_a_range_of_a_file_of_unknown_size_that_ends_early(server, tmp_path):
+  server.silent, server.cut = True, 8000
+  (tmp_path / 'x.part').write_bytes(CONTENT[:5000])
+  with pytest.raises(OSError, match=f'the connection ended after 8000 of {len(CONTENT)} bytes'):
+    fetch.download(address(server), tmp_path / 'x')
+  assert (tmp_path / 'x.part').read_bytes() == CONTENT[:8000] and not (tmp_path / 'x').exists()
+
+
 def test_what_cannot_be_converted_is_downloaded_anew(server, published_here, tiny, cache, capsys):
   published_here()
   server.content = b'<html>Please log in</html>'
@@ -177,6 +229,41 @@ def test_from_the_address_to_converted_weights(server, published_here, tiny, cac
   other = cache / 'other.safetensors'
   assert command.main(['dinov2_vits14', '--fetch', str(other)]) == 0
   assert other.is_file() and len(server.asked) == 1
+
+
+def test_what_is_in_the_way_is_found_before_the_download(server, published_here, tiny, cache, capsys):
+  published_here()
+  server.content = tiny.read_bytes()
+  out = cache / 'dinov2_vits14.safetensors'
+  cache.mkdir()
+  out.write_bytes(b'precious')
+  assert command.main(['dinov2_vits14', '--fetch']) == 1
+  assert f'{out}: exists and was not made from {address(server)}' in capsys.readouterr().err
+  assert not server.asked and out.read_bytes() == b'precious'
+  assert command.main(['dinov2_vits14', '--fetch', '--overwrite']) == 0 and len(server.asked) == 1
+  # Whoever has thrown the published file away need not get it again.
+  (cache / 'downloads' / 'x.pth').unlink()
+  capsys.readouterr()
+  assert command.main(['dinov2_vits14', '--fetch']) == 0
+  assert f'{out} is already converted from there; nothing to do' in capsys.readouterr().out
+  assert len(server.asked) == 1
+
+
+def test_an_interrupted_download_goes_on(server, published_here, tiny, cache, monkeypatch, capsys):
+  published_here()
+  server.content = tiny.read_bytes()
+  monkeypatch.setattr(fetch, 'CHUNK', 1000)
+
+  def interrupt(bar, done, total):
+    if done >= 3000:
+      raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch:
+    patch.setattr(fetch.progress.Count, '__call__', interrupt)
+    assert command.main(['dinov2_vits14', '--fetch']) == 130
+  assert 'interrupted; what has been downloaded is kept: run the command again' in capsys.readouterr().err
+  assert (cache / 'downloads' / 'x.pth.part').read_bytes() == server.content[:3000]
+  assert command.main(['dinov2_vits14', '--fetch']) == 0 and server.asked == [None, 'bytes=3000-']
 
 
 @pytest.mark.parametrize('kind', ['sha256', 'md5'])
@@ -222,7 +309,10 @@ def test_files_that_no_program_can_download(monkeypatch):
     fetch.fetch('dinov2_vits14')
 
 
-@pytest.mark.parametrize('arguments', [['vgg16', '--fetch'], ['dinov2_vits14', 'x.pth', 'out', '--fetch']])
+@pytest.mark.parametrize(
+  'arguments',
+  [['vgg16', '--fetch'], ['dinov2_vits14', 'x.pth', 'out', '--fetch'], ['dinov2_vits14', 'x', '', '--fetch']],
+)
 def test_fetch_with_a_source(arguments, capsys):
   with pytest.raises(SystemExit):
     command.main(arguments)

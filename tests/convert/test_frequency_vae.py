@@ -1,4 +1,4 @@
-"""Conversion of the authors' VAE: every tensor finds its place; what is wrong is listed; files that are cut are refused.
+"""Conversion of the authors' VAE: every tensor has its place; what is wrong is listed; files that are cut are refused.
 
 That the places are the right ones shows in tests/models/vae/test_frequency.py, by the values of the authors' code.
 """

