@@ -3,7 +3,7 @@
   python experiments/bundled.py --photographs val=PHOTOGRAPHS --train TRAINING_PHOTOGRAPHS -o experiments/results/bundled.json
   python experiments/bundled.py --checkpoint runs/mine --label 'wider restorer' --note 'blur gains, haze does not'
   python experiments/bundled.py --picture experiments/results/bundled.jpg
-  python experiments/bundled.py --readme                                  # only the table in README.md, from the result
+  python experiments/bundled.py --readme                                  # only the table in experiments/README.md
 
 Photographs are degraded by `lh_jax.synthesis`: name, task and seed decide every random number. Beside the input stand
 VAE(clean), the ceiling that the latent sets; the best classical method, chosen on training photographs (`tuning.py`),
@@ -11,7 +11,7 @@ which must not be among those judged; and the model at five alphas. Scikit-image
 
 The result is a file that grows: 'references' (scores of inputs and classical methods) and 'tuning' are computed again
 only where what decides them has changed, and every model tried is an entry of 'tries', with the goals that it reached
-and missed (`goals.py`). The README shows the last entry whose weights are the bundled ones. Means are over images.
+and missed (`goals.py`). The README shows the last entry. Means are over images.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ import records
 import runs
 import tuning
 
-README = runs.ROOT / 'README.md'
+README = runs.ROOT / 'experiments' / 'README.md'
 MARKS = ('<!-- bundled: written by bundled.py --readme -->', '<!-- end of bundled -->')
 EMBEDDED, ALL = 'embedded', 'all'  # sets: scikit-image's photograph, and every photograph
 UNSEEN = ('moire', *degradations.COMPOSITES)  # configs/base.py does not train on them
@@ -208,16 +208,15 @@ def picture(options: argparse.Namespace, model: lh_jax.Restorer, tuned: dict[str
   return figures.grid(rows, titles=titles)
 
 
-def readme(report: dict[str, Any], sha256: str) -> str:
-  """Returns the table of the README, of the last model tried whose weights are the bundled ones.
+def readme(report: dict[str, Any]) -> str:
+  """Returns the table and the goals of the last model tried.
 
   Raises:
-    ValueError: they were not tried.
+    ValueError: none was tried.
   """
-  tries = [tried for tried in report['tries'] if tried['sha256'] == sha256]
-  if not tries:
-    raise ValueError('The result holds no try of the bundled weights: run bundled.py without --checkpoint first.')
-  shown = tries[-1]
+  if not report.get('tries'):
+    raise ValueError('The result holds no try: judge a model first.')
+  shown = report['tries'][-1]
   rows = [row for row in shown['rows'] if row['set'] == ALL]
   methods = {task: tuning.label(found['steps']) for task, found in report['tuning']['tasks'].items()}
   lines = ''.join(f'- {line}\n' for line in goals.summary(shown['goals']))
@@ -274,7 +273,7 @@ def main(arguments: list[str] | None = None) -> None:
   options = parser().parse_args(arguments)
   report = json.loads(options.output.read_text(encoding='utf-8')) if options.output.is_file() else {}
   if options.readme:
-    records.write_section(README, readme({'tries': [], **report}, weights_hash(None)), MARKS)
+    records.write_section(README, readme(report), MARKS)
     return
   logs.to_console()
   parallel.enable_compilation_cache()

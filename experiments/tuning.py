@@ -8,7 +8,7 @@ of its parts, with few parameters each, and with the methods of one part alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent import futures
 import itertools
 import math

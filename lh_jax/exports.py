@@ -21,7 +21,7 @@ from lh_jax import storage
 from lh_jax import weight_files
 
 FORMAT = 1
-BUNDLED = pathlib.Path(__file__).parent / 'weights'  # an export
+BUNDLED = pathlib.Path(__file__).parent / 'weights'  # an export, where this version has one
 
 
 @dataclasses.dataclass(frozen=True)

@@ -48,7 +48,7 @@ def activation_dtype(name: str) -> Any:
 class Restorer:
   """A restoration model, ready to use.
 
-  restorer = Restorer.from_pretrained()
+  restorer = Restorer.from_pretrained('runs/quickstart')
   restored = restorer.restore(image, alpha=0.5)
 
   Attributes:
@@ -72,7 +72,7 @@ class Restorer:
 
     Args:
       path_or_name: a work directory of a finished run, or its export folder, also in a bucket (gs://...); None takes the
-        bundled weights (lh_jax/weights, whose README says what they were trained on and what they can do).
+        weights that this version bundles, if any.
       dtype: of the activations: 'auto', 'float32' or 'bfloat16'.
       devices: how many devices of this process share the rows of an image.
 
@@ -80,6 +80,10 @@ class Restorer:
       FileNotFoundError: there is no export.
       ValueError: a damaged export, one without a restorer, or more devices than there are.
     """
+    if path_or_name is None and not exports.BUNDLED.is_dir():
+      raise FileNotFoundError(
+        'This version bundles no weights: name a work directory of a finished training run, or its export folder.'
+      )
     export = exports.load(exports.BUNDLED if path_or_name is None else storage.path(path_or_name))
     if export.stage == 'stage1':
       raise ValueError(f'{path_or_name} has finished stage 1 only: it holds a VAE, no restorer. Train stage 2 first.')

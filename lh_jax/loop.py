@@ -6,7 +6,6 @@ import logging
 from typing import Any, TYPE_CHECKING
 
 import jax
-import jax.numpy as jnp
 
 from lh_jax import checkpoint
 from lh_jax import logs as logs_lib

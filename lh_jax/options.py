@@ -19,9 +19,8 @@ DTYPES = ('auto', 'float32', 'bfloat16')
 _PUBLISHED_ENDINGS = ('.pth', '.pt', '.npz', '.ckpt', '.bin')
 
 _EXAMPLES = """examples:
-  lh-restore photo.jpg -o restored.png
-  lh-restore photo.jpg -o restored.png --alpha 1 --checkpoint runs/mine
-  lh-restore photographs/ -o photographs/restored/ --recursive
+  lh-restore photo.jpg -o restored.png --checkpoint runs/quickstart
+  lh-restore photographs/ -o photographs/restored/ --recursive --checkpoint runs/quickstart
       Run it again to go on after an interruption: finished files are skipped.
 
 exit codes: 0 all files restored, 1 some failed (each is named with the reason, the others are written),

@@ -20,6 +20,7 @@ import pytest
 
 import lh_jax
 from lh_jax import exports
+from lh_jax import exports
 from lh_jax import inference
 from lh_jax import networks as networks_lib
 from lh_jax import options as options_lib
@@ -242,6 +243,13 @@ def test_usage_errors_exit_with_2(photographs, tmp_path, model, capsys, monkeypa
   assert stop.value.code == 2
   assert re.search(message, capsys.readouterr().err)
   assert not (tmp_path / 'out').exists() and not (tmp_path / 'x.png').exists()
+
+
+def test_no_checkpoint(photographs, tmp_path, capsys, monkeypatch):
+  monkeypatch.setattr(exports, 'BUNDLED', tmp_path / 'none')
+  with pytest.raises(SystemExit) as stop:
+    restore.main([str(photographs), '-o', str(tmp_path / 'out')])
+  assert stop.value.code == 2 and 'bundles no weights' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('metadata', options_lib.METADATA)

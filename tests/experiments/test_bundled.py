@@ -108,14 +108,13 @@ def test_several_sets(run, folder):
       run('--photographs', given)
 
 
-def test_the_readme_shows_the_bundled_weights(run, folder, tmp_path, monkeypatch):
+def test_the_readme_shows_the_last_model(run, folder, tmp_path, monkeypatch):
   report = run('--train', folder / 'train')
-  with pytest.raises(ValueError, match='holds no try of the bundled weights'):
-    bundled.readme(report, 'another')
+  with pytest.raises(ValueError, match='holds no try'):
+    bundled.readme({**report, 'tries': []})
   readme = tmp_path / 'README.md'
   readme.write_text('\n'.join(('before', *bundled.MARKS, 'after')))
   monkeypatch.setattr(bundled, 'README', readme)
-  monkeypatch.setattr(bundled, 'BUNDLED', folder / 'run')
   run('--readme')
   text = readme.read_text()
   assert text.startswith('before\n<!-- bundled') and text.endswith('<!-- end of bundled -->\nafter')
@@ -123,13 +122,13 @@ def test_the_readme_shows_the_bundled_weights(run, folder, tmp_path, monkeypatch
 
 
 def test_the_bundled_weights_have_a_hash_once_there_are_some(folder, tmp_path, monkeypatch):
-  monkeypatch.setattr(bundled, 'BUNDLED', tmp_path)
+  monkeypatch.setattr(exports, 'BUNDLED', tmp_path)
   with pytest.raises(FileNotFoundError, match='holds no export'):
     bundled.weights_hash(None)
-  monkeypatch.setattr(bundled, 'BUNDLED', folder / 'run' / 'export')
+  monkeypatch.setattr(exports, 'BUNDLED', folder / 'run' / 'export')
   assert bundled.weights_hash(None) == bundled.weights_hash(folder / 'run')
 
 
 def test_the_readme_has_the_marks():
-  text = (ROOT / 'README.md').read_text(encoding='utf-8')
+  text = (ROOT / 'experiments' / 'README.md').read_text(encoding='utf-8')
   assert all(text.count(mark) == 1 for mark in bundled.MARKS)

@@ -39,7 +39,8 @@ class FourierUnit(nn.Module):
   """Filters an image on its Fourier plane with 1x1 convolutions, chosen per frequency among `groups` of them.
 
   Under the orthonormal transform the bins near zero frequency grow with sqrt(h w): batch statistics taken at one
-  latent size fit another only in part, which the norms 'layer' and 'none' avoid.
+  latent size fit another only in part, and the norm 'layer' gives each bin one size, so that what this unit adds to the
+  mean fades in larger latents: brightness drifts (experiments/README.md, "Towards bundled weights"). 'none' does not.
 
   Attributes:
     groups: of filters.
