@@ -82,7 +82,7 @@ class Baseline:
         f'{path} holds no network that restores images: its metadata names {name!r}. Networks on pixels are '
         f'{", ".join(pixel.NETWORKS)}; of a model that was trained here, name the work directory or export folder.'
       )
-    variables = _fitting(path, variables, pixel.abstract_variables(pixel.build(name)))
+    variables = weight_files.fitted(path, variables, pixel.abstract_variables(pixel.build(name)))
     return cls(name, variables, dtype=dtype)
 
   def restore(self, image: np.ndarray, **options: Any) -> np.ndarray:
@@ -165,19 +165,3 @@ def _restore(module: nn.Module, variables: Any, pixels: jax.Array) -> tuple[jax.
   """Returns (pixels of the same type, whether they were finite)."""
   image = module.apply(variables, programs_lib.to_unit_range(pixels)[None], train=False)[0]
   return programs_lib.from_unit_range(image, pixels.dtype), jnp.isfinite(image).all()
-
-
-def _fitting(path: str, variables: weight_files.Tree, like: Any) -> weight_files.Tree:
-  """Returns the variables in the dtypes of the network, if they are its own."""
-  found, expected = weight_files.flatten(variables), weight_files.flatten(like)
-  problems = [f'missing: {name} {leaf.shape}' for name, leaf in expected.items() if name not in found]
-  for name, array in found.items():
-    if name not in expected:
-      problems.append(f'extra: {name} {array.shape}')
-    elif array.shape != expected[name].shape or not jnp.issubdtype(array.dtype, jnp.floating):
-      problems.append(f'unfit: {name} is {array.dtype} {array.shape}, expected {expected[name].shape}')
-  if problems:
-    raise ValueError(
-      f'{path}: {len(problems)} tensors do not match the model; convert the file again.\n  ' + '\n  '.join(problems)
-    )
-  return weight_files.unflatten({name: found[name].astype(leaf.dtype, copy=False) for name, leaf in expected.items()})

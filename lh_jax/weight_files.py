@@ -95,9 +95,8 @@ def load(path: PathLike, like: Mapping[str, Any] | None = None) -> tuple[Tree, d
       f'{path}: not a whole safetensors file ({error}). It may be truncated or of another format; '
       'fetch or convert it again.'
     ) from error
-  if like is not None:
-    tensors = _checked(path, tensors, flatten(like))
-  return unflatten(tensors), metadata
+  tree = unflatten(tensors)
+  return (tree if like is None else fitted(path, tree, like)), metadata
 
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -201,7 +200,7 @@ def load_foundation(name: str, path: PathLike | None, like: Mapping[str, Any]) -
       f'{path}: holds the weights of {found!r}, but {name!r} was asked for. Set --config.foundation.name'
       f'={found} or point --config.foundation.weights at the weights of {name!r}.'
     )
-  return unflatten(_checked(path, flatten(params), flatten(like)))
+  return fitted(path, params, like)
 
 
 def how_to_get(name: str, path: PathLike | None = None) -> str:
@@ -226,8 +225,21 @@ def how_to_get(name: str, path: PathLike | None = None) -> str:
   return f'{how} Or choose the offline default with --config.foundation.name=vgg16.'
 
 
-def _checked(path: pathlib.Path, tensors: dict[str, np.ndarray], expected: dict[str, Any]) -> dict[str, np.ndarray]:
-  """Compares tensors with the expected ones; returns them in the expected order and dtypes."""
+def fitted(path: PathLike, tree: Mapping[str, Any], like: Mapping[str, Any]) -> Tree:
+  """Checks what a file held against what a model expects.
+
+  Args:
+    path: the file, for the message.
+    tree: nested dicts of numpy arrays.
+    like: tree of arrays or `jax.ShapeDtypeStruct`s with the expected structure.
+
+  Returns:
+    The tree in the order and dtypes of `like`.
+
+  Raises:
+    ValueError: names every missing, extra and mis-shaped tensor, and every one of another kind of dtype.
+  """
+  tensors, expected = flatten(tree), flatten(like)
   problems = [f'missing: {name} {tuple(expected[name].shape)}' for name in expected if name not in tensors]
   problems += [f'extra: {name} {tensors[name].shape}' for name in tensors if name not in expected]
   for name, leaf in expected.items():
@@ -243,7 +255,7 @@ def _checked(path: pathlib.Path, tensors: dict[str, np.ndarray], expected: dict[
       f'{path}: {len(problems)} tensors do not match the model. It was written for another model or '
       'version: check the name of the model, or convert the file again.\n  ' + '\n  '.join(problems)
     )
-  return {name: tensors[name].astype(leaf.dtype, copy=False) for name, leaf in expected.items()}
+  return unflatten({name: tensors[name].astype(leaf.dtype, copy=False) for name, leaf in expected.items()})
 
 
 def _is_float(dtype: Any) -> bool:

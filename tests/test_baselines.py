@@ -136,10 +136,7 @@ def test_every_unfit_tensor_is_named(file, change):
   changes = {
     'missing': ({}, 'missing: params/conv_in/bias (4,)'),
     'extra': ({'params/conv_in/bias': bias, 'params/more': bias}, 'extra: params/more (4,)'),
-    'unfit': (
-      {'params/conv_in/bias': bias.astype(np.int32)},
-      'unfit: params/conv_in/bias is int32 (4,), expected (4,)',
-    ),
+    'unfit': ({'params/conv_in/bias': bias.astype(np.int32)}, 'dtype: params/conv_in/bias is int32, expected float32'),
   }
   weight_files.save(file, weight_files.unflatten(flat | changes[change][0]), metadata)
   with pytest.raises(ValueError) as error:
