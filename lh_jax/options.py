@@ -33,7 +33,7 @@ class Options:
 
   Attributes:
     checkpoint: work directory of a finished run, its export folder, or a converted network on pixels (`on_pixels`),
-      whose name becomes its path; None takes the bundled weights.
+      whose name becomes its path; None takes bundled weights, where there are some.
     alpha: fidelity in [0, 1]; None is `inference.DEFAULT_ALPHA`.
     tile: see `inference.Restorer.run`.
     max_memory: bytes that tiles, or a baseline as a whole, may take; None is what is free.
@@ -233,7 +233,7 @@ def parser() -> argparse.ArgumentParser:
   add(
     '--checkpoint',
     metavar='PATH',
-    help='work directory of a finished run, or its export folder, instead of the bundled weights; or NAME or '
+    help='work directory of a finished run, or its export folder (this version bundles none); or NAME or '
     'FILE.safetensors, a published network on pixels that python -m lh_jax.convert has converted, which takes no '
     '--alpha, --tile and --devices',
   )
