@@ -1,10 +1,10 @@
-"""The bundled weights: six degradations and their composites, on real photographs and painted images.
+"""A recipe for weights to bundle: six degradations and their composites, on real photographs and painted images.
 
   python -m lh_jax.main --config=configs/bundled.py --workdir=runs/bundled --config.data.path=PHOTOGRAPHS
   python -m lh_jax.main --config=configs/bundled.py:gpu ...                  # the paper's number of steps
 
 Stage 1, the restorer and the two branches follow each other in one run, as the paper orders them; the same command goes
-on after an interruption. The argument scales it: 'cpu', the default, to two cores in an hour and a half; 'gpu' to the
+on after an interruption. The argument scales it: 'cpu', the default, to two cores in two hours; 'gpu' to the
 paper's 64 000 + 32 000 steps on one accelerator. Steps, batches, crops and where the images lie differ, nothing else.
 """
 
@@ -39,7 +39,7 @@ def get_config(arg: str = 'cpu') -> ConfigDict:
   config.data.task_weights += (1.0 / 3,) * 3
   # From nothing, so that a clean photograph is one of those it knows, to beyond the benchmark's 0.5.
   config.data.severity = (0.0, 0.8)
-  # Batch statistics of the Fourier plane depend on the size of the crop; those of one pixel do not.
+  # Tried once, and no good: the result depends on the size (experiments/README.md, "Towards bundled weights").
   config.restorer.norm = 'layer'
   config.discriminator.features = 32
   config.losses.equivariance_scales = (0.25, 0.5, 0.75)

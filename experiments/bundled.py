@@ -83,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
   add('--severity', type=float, default=0.5, help='of the degradations')
   add('--seed', type=int, default=0, help='of the degradations')
   add('--picture', type=pathlib.Path, help='draw the embedded photograph into this JPEG file')
-  add('--readme', action='store_true', help='compute nothing; write the table of OUTPUT to README.md')
+  add('--readme', action='store_true', help='compute nothing; write the table of OUTPUT to experiments/README.md')
   add('-o', '--output', type=pathlib.Path, default=records.HERE / 'results' / 'bundled.json')
   return found
 
