@@ -27,6 +27,7 @@ def get_config() -> ConfigDict:
       # Of published data sets and crops: 'train' leaves out the fixed validation images, 'train+val' takes them too.
       'split': 'train',
       # What clean photographs are degraded with, and how often each is drawn; see lh_jax.ops.degradations.BENCHMARK.
+      # 'identity' leaves them clean.
       'tasks': ('low_light', 'haze', 'blur', 'rain', 'snow', 'noise15', 'noise25', 'noise50'),
       'task_weights': (1.0, 1.0, 1.0, 1.0, 1.0, 1.0 / 3, 1.0 / 3, 1.0 / 3),
       # Severities of the modelled degradations are uniform in this range, within [0, 1].
@@ -105,7 +106,15 @@ def get_config() -> ConfigDict:
   )
 
   config.stage1 = ConfigDict(
-    {'steps': 64_000, 'batch_size': 16, 'crop_size': 256, 'variant': 'paper', 'ema_decay': 0.999}
+    {
+      'steps': 64_000,
+      # The first of them may train L_VAE alone, as VAE2 is trained, on which the paper builds; no step of the paper's.
+      'reconstruction_steps': 0,
+      'batch_size': 16,
+      'crop_size': 256,
+      'variant': 'paper',
+      'ema_decay': 0.999,
+    }
   )
   config.stage2 = ConfigDict(
     {
@@ -121,7 +130,8 @@ def get_config() -> ConfigDict:
       'ema_decay': 0.999,
     }
   )
-  adamw = {'b1': 0.9, 'b2': 0.99, 'clip_norm': 1.0, 'weight_decay': 1e-3}
+  # method: 'adamw' or 'muon', see lh_jax.optim.
+  adamw = {'method': 'adamw', 'b1': 0.9, 'b2': 0.99, 'clip_norm': 1.0, 'weight_decay': 1e-3}
   lora = adamw | {'learning_rate': 1e-4, 'final_learning_rate': 1e-6, 'warmup_steps': 0, 'weight_decay': 0.0}
   config.optim = ConfigDict(
     {

@@ -1,4 +1,4 @@
-"""AdamW with warm-up, cosine decay and gradient clipping, with every option checked for its unit.
+"""AdamW or Muon, with warm-up, cosine decay and gradient clipping, and every option checked for its unit.
 
 The learning rate is a function of the step that the state carries, never of a counter inside the optimizer: with
 several optimizers in alternation, such a counter means something different in each.
@@ -14,6 +14,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
+
+METHODS = ('adamw', 'muon')
+# Muon takes kernels with at least so many channels on both sides: of fewer, its whole point, the spectrum, says little.
+MUON_CHANNELS = 4
+# Root mean square of Muon's updates before the learning rate: that of Adam's in practice, so that one learning rate
+# and one weight decay do for both (Liu et al., "Muon is Scalable for LLM Training", arXiv:2502.16982, Sec. 2.2).
+MUON_RMS = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,10 +29,14 @@ class Optimizer:
   """One network's optimizer; a section of config.optim is splatted into it.
 
   Attributes:
+    method: 'adamw', the paper's; or 'muon', which steps along the orthogonalised momentum of a convolution's kernel as
+      a matrix from its window and input channels to its output channels (Jordan et al., "Muon: An optimizer for hidden
+      layers in neural networks", 2024), and where there is no such matrix (biases, norms, depthwise kernels) with AdamW;
+      both with Nesterov's momentum.
     learning_rate: peak learning rate.
     final_learning_rate: learning rate at the end of the cosine.
     warmup_steps: steps of linear warm-up from zero, an integer.
-    b1: first moment's decay, in [0, 1).
+    b1: first moment's decay, in [0, 1); Muon's own momentum is 0.95.
     b2: second moment's decay, in [0, 1).
     weight_decay: AdamW's decoupled weight decay, on every parameter as in PyTorch; 0 is plain Adam.
     clip_norm: largest global norm of the gradient; 0 does not clip.
@@ -41,8 +53,11 @@ class Optimizer:
   clip_norm: float
   first_step: int
   last_step: int
+  method: str = 'adamw'
 
   def __post_init__(self):
+    if self.method not in METHODS:
+      raise ValueError(f'Unknown method of optimization {self.method!r}; known: {METHODS}.')
     if not isinstance(self.warmup_steps, int) or isinstance(self.warmup_steps, bool) or self.warmup_steps < 0:
       raise ValueError(f'warmup_steps counts steps: it must be an integer >= 0, got {self.warmup_steps!r}.')
     for name in ('b1', 'b2'):
@@ -56,7 +71,18 @@ class Optimizer:
   @property
   def _transform(self) -> optax.GradientTransformation:
     clip = optax.clip_by_global_norm(self.clip_norm) if self.clip_norm else optax.identity()
-    return optax.chain(clip, optax.scale_by_adam(b1=self.b1, b2=self.b2), optax.add_decayed_weights(self.weight_decay))
+    direction = optax.scale_by_adam(b1=self.b1, b2=self.b2)
+    if self.method == 'muon':
+      # The learning rate and the decay are ours: optax's are off.
+      muon = optax.contrib.muon(
+        1.0,
+        adam_b1=self.b1,
+        adam_b2=self.b2,
+        consistent_rms=MUON_RMS,
+        muon_weight_dimension_numbers=_matrices,
+      )
+      direction = optax.chain(muon, optax.scale(-1.0))
+    return optax.chain(clip, direction, optax.add_decayed_weights(self.weight_decay))
 
   def schedule(self, step: jax.Array) -> jax.Array:
     """Returns the learning rate at a step of the stage."""
@@ -86,3 +112,14 @@ class Optimizer:
     updates, opt_state = self._transform.update(grads, opt_state, params)
     params = jax.tree.map(lambda p, u: p - learning_rate * u, params, updates)
     return params, opt_state, {'grad_norm': optax.tree.norm(grads), 'learning_rate': learning_rate}
+
+
+def _matrices(params: Any) -> Any:
+  """Which parameters are matrices to Muon, and which of their axes are one side, which the other; None for the rest."""
+
+  def matrix(param: jax.Array) -> optax.contrib.MuonDimensionNumbers | None:
+    if param.ndim < 2 or min(param.shape[-2:]) < MUON_CHANNELS:
+      return None
+    return optax.contrib.MuonDimensionNumbers(tuple(range(param.ndim - 1)), (param.ndim - 1,))
+
+  return jax.tree.map(matrix, params)

@@ -62,7 +62,7 @@ def make(
   Raises:
     ValueError: an unknown task, or severities outside [0, 1].
   """
-  known = (*degradations.BENCHMARK, *degradations.UNMODELLED)
+  known = (*degradations.BENCHMARK, *degradations.UNMODELLED, 'identity')
   unknown = [task for task in tasks if task not in known]
   if unknown:
     raise ValueError(f'Unknown data.tasks {unknown}; known: {known}.')

@@ -8,7 +8,8 @@ F is a frozen vision foundation model and P a 1 x 1 projection to its width, dro
 resized to F's token grid. Only L_VAE samples z; the other terms use its mean (at KL 1e-8 the difference is negligible).
 The paper's text and the authors' release differ in what is encoded: variant 'paper' is the above; 'release' encodes I'
 once, and all three terms use that latent, with the clean image as the target. s is drawn per step from a fixed set, one
-compiled step for each.
+compiled step for each. The stage may begin with L_VAE alone (`reconstruction_steps`): VAE2, on which the paper builds, is
+trained so, and a step costs half as much.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from lh_jax.stages import pdps as pdps_lib
 from lh_jax.state import TrainState, stream_key, update_ema
 
 VARIANTS = ('paper', 'release')
+RECONSTRUCTION = 'reconstruction'  # the phase of L_VAE alone
 # Latent moments average over about 100 batches: well above the 256 crops that a per-channel mean and deviation need.
 MOMENTS_DECAY = 0.99
 
@@ -41,6 +43,7 @@ class Stage1:
 
   Attributes:
     steps: length of the stage.
+    reconstruction_steps: how many of them, at its start, train L_VAE alone.
     batch_size: global batch.
     crop_size: side of a crop, in pixels.
     variant: 'paper' or 'release', see the module's docstring.
@@ -54,6 +57,7 @@ class Stage1:
   """
 
   steps: int
+  reconstruction_steps: int
   batch_size: int
   crop_size: int
   variant: str
@@ -68,6 +72,8 @@ class Stage1:
   def __post_init__(self):
     if self.variant not in VARIANTS:
       raise ValueError(f'Unknown stage1.variant {self.variant!r}; known: {VARIANTS}.')
+    if not 0 <= self.reconstruction_steps <= self.steps:
+      raise ValueError(f'stage1.reconstruction_steps must lie in [0, {self.steps}], got {self.reconstruction_steps}.')
     factor = self.networks.vae.preset.factor
     for scale in (1.0, *self.losses.equivariance_scales):
       if (self.crop_size * scale) % factor or not 0.0 < scale <= 1.0:
@@ -95,29 +101,27 @@ class Stage1:
     )
 
   def loss(
-    self, params: Any, frozen: Any, clean: jax.Array, perturbed: jax.Array, key: jax.Array, *, scale: float
+    self, params: Any, frozen: Any, clean: jax.Array, perturbed: jax.Array, key: jax.Array, *, scale: float | None
   ) -> tuple[jax.Array, Any]:
-    """L_Stage1 of one batch: (loss, (metrics, mean of the clean latent))."""
+    """L_Stage1 of one batch, L_VAE without a scale: (loss, (metrics, mean of the latent that is decoded))."""
     vae, weights = self.networks.vae, self.losses
-    if self.variant == 'paper':
-      # Two passes, not one over both batches: joining them would move samples between devices.
-      mean, logvar = vae.encode(params['vae']['encoder'], clean)
-      mean_perturbed, _ = vae.encode(params['vae']['encoder'], perturbed)
-    else:
-      mean, logvar = vae.encode(params['vae']['encoder'], perturbed)
-      mean_perturbed = mean
+    mean, logvar = vae.encode(params['vae']['encoder'], clean if self.variant == 'paper' else perturbed)
     reconstruction = vae.decode(params['vae']['decoder'], vae_lib.sample(key, mean, logvar))
     metrics = {
       'reconstruction': losses_lib.l1(reconstruction, clean),
       'kl': losses_lib.kl_divergence(mean, logvar),
     }
     total = metrics['reconstruction'] + vae.preset.kl_weight * metrics['kl']
-    if weights.equivariance:
+    if scale is not None and weights.equivariance:
       with jax.named_scope('equivariance'):
         metrics['equivariance'] = self.equivariance(params['vae']['decoder'], mean, clean, scale=scale)
       total += weights.equivariance * metrics['equivariance']
-    if self.foundation is not None:
+    if scale is not None and self.foundation is not None:
       with jax.named_scope('invariance'):
+        mean_perturbed = mean
+        if self.variant == 'paper':
+          # Two passes, not one over both batches: joining them would move samples between devices.
+          mean_perturbed, _ = vae.encode(params['vae']['encoder'], perturbed)
         metrics['invariance'] = self.invariance(params['projector'], frozen['foundation'], mean_perturbed, clean)
       total += weights.invariance * metrics['invariance']
     metrics['total'] = total
@@ -139,9 +143,9 @@ class Stage1:
     return losses_lib.INVARIANCE_DISTANCES[self.losses.invariance_distance](projected, features)
 
   def step(
-    self, state: TrainState, frozen: Any, batch: stages.Batch, *, scale: float
+    self, state: TrainState, frozen: Any, batch: stages.Batch, *, scale: float | None
   ) -> tuple[TrainState, stages.Metrics]:
-    """One step of VAE and projection at equivariance scale s."""
+    """One step of VAE and projection at equivariance scale s; without one, of L_VAE alone."""
     progress = state.step / self.steps
     with jax.named_scope('pdps'):
       perturbed = pdps_lib.perturb(
@@ -161,7 +165,9 @@ class Stage1:
     return new_state, {f'stage1/{name}': value for name, value in (metrics | optimizer_metrics).items()}
 
   def phase(self, step: int) -> str:
-    """Draws the equivariance scale of a step."""
+    """Returns which step function a step belongs to: `RECONSTRUCTION`, then one of the drawn equivariance scale."""
+    if step < self.reconstruction_steps:
+      return RECONSTRUCTION
     scales = self.losses.equivariance_scales
     return f'scale_{scales[np.random.default_rng((self.seed, step)).integers(len(scales))]}'
 
@@ -194,16 +200,19 @@ def _update_moments(moments: Any, mean: jax.Array) -> Any:
 def make(stage: Stage1) -> stages.Stage:
   """Returns the stage's value."""
 
-  def step_at(scale: float) -> stages.StepFn:
+  def step_at(scale: float | None) -> stages.StepFn:
     return lambda state, frozen, batch: stage.step(state, frozen, batch, scale=scale)
 
+  steps = {f'scale_{scale}': step_at(scale) for scale in stage.losses.equivariance_scales}
+  if stage.reconstruction_steps:
+    steps[RECONSTRUCTION] = step_at(None)
   return stages.Stage(
     name='stage1',
     total_steps=stage.steps,
     batch_size=stage.batch_size,
     crop_size=stage.crop_size,
     init=stage.init,
-    steps={f'scale_{scale}': step_at(scale) for scale in stage.losses.equivariance_scales},
+    steps=steps,
     phase=stage.phase,
     export=stage.export,
     preview=stage.preview,
