@@ -1,4 +1,4 @@
-"""lh_jax.optim: the schedule, one AdamW step by hand, units."""
+"""lh_jax.optim: the schedule, one step of AdamW and of Muon by hand, units."""
 
 import dataclasses
 
@@ -61,9 +61,31 @@ def test_no_clipping():
   ).all()
 
 
+def test_first_step_of_muon():
+  """A kernel of 3 x 3 pixels moves by an orthogonal matrix, of the size that Adam's step has; what is no matrix by
+  Adam's sign.
+  """
+  optimizer = dataclasses.replace(OPTIMIZER, method='muon', weight_decay=0.0)
+  rng = np.random.default_rng(0)
+  shapes = {'kernel': (3, 3, 8, 16), 'depthwise': (3, 3, 1, 8), 'image': (3, 3, 8, 3), 'bias': (16,)}
+  grads = {name: jnp.asarray(rng.normal(size=shape), jnp.float32) for name, shape in shapes.items()}
+  params = {name: jnp.zeros(shape) for name, shape in shapes.items()}
+  moved, _, metrics = optimizer.update(grads, optimizer.init(params), params, step=110)
+  step = {name: -np.asarray(value) / float(metrics['learning_rate']) for name, value in moved.items()}
+  values = np.linalg.svd(step['kernel'].reshape(-1, 16), compute_uv=False) / (optim.MUON_RMS * np.sqrt(72))
+  # Five Newton-Schulz iterations bring singular values near 1, not to 1.
+  np.testing.assert_allclose(values, 1.0, atol=0.35)
+  assert float(jnp.sum(step['kernel'] * grads['kernel'])) > 0.0
+  for name in ('depthwise', 'image', 'bias'):
+    # Nesterov's momentum looks one gradient ahead: the first step is longer than the sign.
+    np.testing.assert_array_equal(np.sign(step[name]), np.sign(grads[name]))
+    np.testing.assert_allclose(np.abs(step[name]), np.abs(step[name]).max(), rtol=1e-3)
+
+
 @pytest.mark.parametrize(
   'change, message',
   [
+    ({'method': 'sgd'}, r"Unknown method of optimization 'sgd'; known: \('adamw', 'muon'\)"),
     ({'warmup_steps': 0.1}, 'warmup_steps counts steps: it must be an integer >= 0, got 0.1'),
     ({'warmup_steps': -1}, 'warmup_steps'),
     ({'b2': 1.0}, r'b2 must lie in \[0, 1\), got 1.0'),

@@ -141,6 +141,36 @@ def test_equivariance_scales_take_turns(tiny_config):
   assert phases == [stage.phase(step) for step in range(60)]
 
 
+@pytest.mark.parametrize('variant', ['paper', 'release'])
+def test_stage1_may_begin_with_l_vae_alone(tiny_config, batch, variant):
+  tiny_config.stage1.update({'reconstruction_steps': 3, 'variant': variant})
+  tiny_config.losses.equivariance_scales = (0.5,)
+  networks, stage = make(tiny_config, 'stage1')
+  assert [stage.phase(step) for step in range(4)] == ['reconstruction'] * 3 + ['scale_0.5']
+  state, frozen = stage.init(jax.random.key(0)), stage1_frozen(tiny_config)
+  after, metrics = jax.jit(stage.steps['reconstruction'])(state, frozen, batch)
+  assert not {'stage1/equivariance', 'stage1/invariance'} & set(metrics)
+  # Its sum is L_1 + 1e-8 KL, and nothing moves the projection but its decay.
+  assert float(metrics['stage1/total']) == pytest.approx(
+    float(metrics['stage1/reconstruction']) + networks.vae.preset.kl_weight * float(metrics['stage1/kl']), rel=1e-6
+  )
+  assert 'vae' in changed(state.params, after.params)
+  np.testing.assert_allclose(after.params['projector'], state.params['projector'], rtol=1e-4)
+
+
+@pytest.mark.parametrize('method', ['adamw', 'muon'])
+def test_either_method_of_optimization_trains_a_stage(tiny_config, batch, method):
+  tiny_config.losses.invariance = 0.0
+  tiny_config.optim.stage1.method = method
+  _, stage = make(tiny_config, 'stage1')
+  state, frozen = stage.init(jax.random.key(0)), stage1_frozen(tiny_config)
+  step, totals = jax.jit(stage.steps[stage.phase(0)]), []
+  for _ in range(8):
+    state, metrics = step(state, frozen, batch)
+    totals.append(float(metrics['stage1/total']))
+  assert totals[-1] < totals[0]
+
+
 def test_stage2_phases(tiny_config):
   """2a, then FHF and PHF in turns of ten (Supp. B.2)."""
   tiny_config.stage2.update({'restorer_steps': 5, 'lora_steps': 40, 'alternate_steps': 10})
@@ -261,6 +291,7 @@ def test_export_of_stage2_is_a_whole_model(tiny_config, batch):
   'stage, key, value, message',
   [
     ('stage1', 'stage1.variant', 'other', "Unknown stage1.variant 'other'; known: .*'paper', 'release'"),
+    ('stage1', 'stage1.reconstruction_steps', 5, r'stage1.reconstruction_steps must lie in \[0, 4\], got 5'),
     ('stage1', 'stage1.crop_size', 36, 'stage1.crop_size=36 at scale 1.0 is no whole number of latent cells of 8 px'),
     (
       'stage1',
