@@ -30,6 +30,8 @@ def get_config() -> ConfigDict:
       # 'identity' leaves them clean.
       'tasks': ('low_light', 'haze', 'blur', 'rain', 'snow', 'noise15', 'noise25', 'noise50'),
       'task_weights': (1.0, 1.0, 1.0, 1.0, 1.0, 1.0 / 3, 1.0 / 3, 1.0 / 3),
+      # Those of them that stage 1 meets, where its encoder is to leave the others to the restorer; empty: all.
+      'stage1_tasks': (),
       # Severities of the modelled degradations are uniform in this range, within [0, 1].
       'severity': (0.2, 1.0),
       # Painted images, for source='dead_leaves'; side in pixels.

@@ -30,22 +30,32 @@ from lh_jax.stages import build
 import records
 
 TENTHS = 10
-PHASES = {'stage1': 'stage 1', 'restorer': 'restorer', 'lora': 'LoRA branches in turn'}
+PHASES = {
+  'reconstruction': 'stage 1, L_VAE alone',
+  'stage1': 'stage 1, all losses',
+  'restorer': 'restorer',
+  'lora': 'LoRA branches in turn',
+}
 
 
 def phases(config: ConfigDict, lines: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
   """Returns the logged lines of each phase, steps counted within it; where a step was logged twice, the later."""
-  first = {'stage1': 0, 'restorer': 0, 'lora': config.stage2.restorer_steps}
-  last = {'stage1': config.stage1.steps, 'restorer': first['lora']}
-  last['lora'] = first['lora'] + config.stage2.lora_steps
+  alone, split = config.stage1.reconstruction_steps, config.stage2.restorer_steps
+  spans = {  # steps of the stage, after the first and up to the last
+    'reconstruction': (0, alone),
+    'stage1': (alone, config.stage1.steps),
+    'restorer': (0, split),
+    'lora': (split, split + config.stage2.lora_steps),
+  }
   found: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in PHASES}
   for line in lines:
     stage = 'stage1' if 'perf/stage1/steps_per_sec' in line else 'stage2'
-    for name in ('stage1',) if stage == 'stage1' else ('restorer', 'lora'):
-      if first[name] < line['step'] <= last[name]:
+    for name in ('reconstruction', 'stage1') if stage == 'stage1' else ('restorer', 'lora'):
+      first, last = spans[name]
+      if first < line['step'] <= last:
         perf = {key.rpartition('/')[2]: value for key, value in line.items() if key.startswith(f'perf/{stage}/')}
         losses = {key.partition('/')[2]: value for key, value in line.items() if key.startswith(f'{stage}/')}
-        found[name][line['step'] - first[name]] = losses | {'perf': perf}
+        found[name][line['step'] - first] = losses | {'perf': perf}
   return {name: [{'step': step, **value} for step, value in sorted(rows.items())] for name, rows in found.items()}
 
 
@@ -82,12 +92,13 @@ def operations(config: ConfigDict) -> dict[str, dict[str, float]]:
     if name == 'stage1':
       frozen = {'foundation': build.foundation(config).abstract_params()}
     image = jax.ShapeDtypeStruct((stage.batch_size, stage.crop_size, stage.crop_size, 3), jnp.float32)
-    # Of stage 1, whose steps differ in one small decoding, the middle one.
-    chosen = sorted(stage.steps)[len(stage.steps) // 2 : len(stage.steps) // 2 + 1] if name == 'stage1' else stage.steps
-    for phase in chosen:
+    for phase in stage.steps:
       step = jax.jit(stage.steps[phase]).lower(state, frozen, {'clean': image, 'degraded': image}).compile()
       gflop = step.cost_analysis()['flops'] / 1e9
-      found[name if name == 'stage1' else phase] = {'gflop': gflop, 'gflop_per_image': gflop / stage.batch_size}
+      found[phase] = {'gflop': gflop, 'gflop_per_image': gflop / stage.batch_size}
+  # The steps of stage 1 with all losses differ in one small decoding: their mean.
+  scales = [found.pop(phase) for phase in list(found) if phase.startswith('scale_')]
+  found['stage1'] = {key: statistics.fmean(scale[key] for scale in scales) for key in scales[0]}
   return found
 
 
@@ -106,7 +117,7 @@ def main() -> None:
   if options.rate:
     counted, dense = operations(config), dense_convolution(5)
     report |= {'operations': counted, 'dense_conv_gflops_per_sec': round(dense, 1)}
-    for name in ('stage1', 'restorer'):
+    for name in found.keys() & counted.keys():
       rate = counted[name]['gflop_per_image'] * found[name]['images_per_sec']
       found[name] |= {'gflops_per_sec': round(rate, 1), 'of_dense_conv': round(rate / dense, 3)}
   results.write_json(options.output, report, indent=1)

@@ -96,6 +96,9 @@ def check_settings(config: ConfigDict) -> None:
   for name in ('stage1', 'stage2'):
     if not 0.0 <= config[name].ema_decay < 1.0:
       raise ValueError(f'{name}.ema_decay must lie in [0, 1), got {config[name].ema_decay}.')
+  strangers = sorted(set(config.data.stage1_tasks) - set(config.data.tasks))
+  if strangers:
+    raise ValueError(f'data.stage1_tasks must be some of data.tasks, but {", ".join(strangers)} are not.')
 
 
 class Run:
@@ -266,10 +269,15 @@ class Run:
   def batches(self, stage: stages_lib.Stage, *, start_step: int) -> pipeline.TrainingBatches:
     """Returns this process's share of the stage's batches from a step on."""
     data = self.config.data
+    weights = tuple(data.task_weights)
+    if stage.name == 'stage1' and data.stage1_tasks:
+      weights = tuple(
+        weight * (task in data.stage1_tasks) for task, weight in zip(data.tasks, weights, strict=True)
+      )
     return pipeline.training_batches(
       self.source,
       tasks=tuple(data.tasks),
-      task_weights=tuple(data.task_weights),
+      task_weights=weights,
       pairs_only=degradations.UNMODELLED,
       batch_size=stage.batch_size,
       crop_size=stage.crop_size,

@@ -71,6 +71,16 @@ def test_images_on_the_devices_train_the_same(run, tmp_path, tiny_config, caplog
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), after['vae'], before['vae'])
 
 
+def test_stage1_may_meet_some_tasks_only(tmp_path, tiny_config):
+  tiny_config.data.stage1_tasks = ('noise25',)
+  run = train.Run(tiny_config, tmp_path)
+  drawn = []
+  for stage in run.unfinished:
+    with run.batches(stage, start_step=0) as batches:
+      drawn.append({int(task) for _ in range(stage.total_steps) for task in next(batches)['task']})
+  assert drawn == [{1}, {0, 1}]
+
+
 def test_finished_run_does_nothing(run, tiny_config):
   workdir, _, _ = run
   assert train.train(tiny_config, workdir) == (None, {})
@@ -98,6 +108,7 @@ def test_diverged(tmp_path, tiny_config):
     ({'train.seed': -1}, 'train.seed must be at least 0, got -1'),
     ({'stage2.lora_steps': -3}, 'stage2.lora_steps must be at least 0, got -3'),
     ({'stage1.ema_decay': 1.5}, r'stage1.ema_decay must lie in \[0, 1\), got 1.5'),
+    ({'data.stage1_tasks': ('noise25', 'rain')}, 'data.stage1_tasks must be some of data.tasks, but rain are not'),
     ({'restorer.norm': 'foo'}, 'foo'),
     ({'lora.min_kernel': 5}, 'lora.min_kernel=5'),
     ({'losses.hf_cutoff': 0.0}, 'losses.hf_cutoff'),
