@@ -41,7 +41,7 @@ setup(
     'jax>=0.10',
     'ml-collections>=1.1.0',
     'numpy>=2.0',
-    'optax>=0.2.6',
+    'optax>=0.2.8',
     'orbax-checkpoint>=0.12.3',
     'pillow>=11',
     'psutil>=6.0',

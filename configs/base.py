@@ -30,7 +30,7 @@ def get_config() -> ConfigDict:
       # 'identity' leaves them clean.
       'tasks': ('low_light', 'haze', 'blur', 'rain', 'snow', 'noise15', 'noise25', 'noise50'),
       'task_weights': (1.0, 1.0, 1.0, 1.0, 1.0, 1.0 / 3, 1.0 / 3, 1.0 / 3),
-      # Those of them that stage 1 meets, where its encoder is to leave the others to the restorer; empty: all.
+      # Those of them that stage 1 draws for clean images, where it is to leave the others to the restorer; empty: all.
       'stage1_tasks': (),
       # Severities of the modelled degradations are uniform in this range, within [0, 1].
       'severity': (0.2, 1.0),
@@ -110,7 +110,7 @@ def get_config() -> ConfigDict:
   config.stage1 = ConfigDict(
     {
       'steps': 64_000,
-      # The first of them may train L_VAE alone, as VAE2 is trained, on which the paper builds; no step of the paper's.
+      # Of them, at the start, with L_VAE alone, as VAE2, on which the paper builds, is trained; 0 in the paper.
       'reconstruction_steps': 0,
       'batch_size': 16,
       'crop_size': 256,

@@ -40,7 +40,7 @@ PHASES = {
 
 def phases(config: ConfigDict, lines: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
   """Returns the logged lines of each phase, steps counted within it; where a step was logged twice, the later."""
-  alone, split = config.stage1.reconstruction_steps, config.stage2.restorer_steps
+  alone, split = config.stage1.get('reconstruction_steps', 0), config.stage2.restorer_steps
   spans = {  # steps of the stage, after the first and up to the last
     'reconstruction': (0, alone),
     'stage1': (alone, config.stage1.steps),

@@ -29,7 +29,12 @@ DAMAGED = 'damaged-'
 # Size and CRC-32 of each file of a checkpoint: orbax's files have checksums of their own for all but the arrays' values.
 CHECKSUMS = 'checksums.json'
 # Fields of an identity that earlier versions did not write.
-_ADDED = ('SHA-256 of the VAE', 'foundation.input_size')
+_ADDED = (
+  'SHA-256 of the VAE',
+  'foundation.input_size',
+  'stage1.reconstruction_steps',
+  *(f'optim.{name}.method' for name in ('stage1', 'restorer', 'encoder_lora', 'decoder_lora', 'discriminator')),
+)
 _ITEMS = ('state', 'identity')
 _CHUNK = 2**20
 # Errors of the operating system that a checkpoint with files gone can raise.

@@ -17,7 +17,7 @@ import optax
 import optax.contrib
 
 METHODS = ('adamw', 'muon')
-# Muon takes kernels with at least so many channels on both sides: of fewer, its whole point, the spectrum, says little.
+# Muon takes kernels with at least so many channels on both sides; a matrix of fewer has hardly a spectrum to even out.
 MUON_CHANNELS = 4
 # Root mean square of Muon's updates before the learning rate: that of Adam's in practice, so that one learning rate
 # and one weight decay do for both (Liu et al., "Muon is Scalable for LLM Training", arXiv:2502.16982, Sec. 2.2).
@@ -29,14 +29,14 @@ class Optimizer:
   """One network's optimizer; a section of config.optim is splatted into it.
 
   Attributes:
-    method: 'adamw', the paper's; or 'muon', which steps along the orthogonalised momentum of a convolution's kernel as
-      a matrix from its window and input channels to its output channels (Jordan et al., "Muon: An optimizer for hidden
-      layers in neural networks", 2024), and where there is no such matrix (biases, norms, depthwise kernels) with AdamW;
-      both with Nesterov's momentum.
+    method: 'adamw', the paper's; or 'muon', which steps along the orthogonalised momentum of a kernel as a matrix from
+      its window and input channels to its output channels (Jordan et al., "Muon: An optimizer for hidden layers in
+      neural networks", 2024), and with AdamW where there is none: biases, norms, depthwise kernels, kernels from or to
+      RGB. Both with Nesterov's momentum. With mesh.fsdp the kernels are gathered for it.
     learning_rate: peak learning rate.
     final_learning_rate: learning rate at the end of the cosine.
     warmup_steps: steps of linear warm-up from zero, an integer.
-    b1: first moment's decay, in [0, 1); Muon's own momentum is 0.95.
+    b1: first moment's decay, in [0, 1); of AdamW: Muon's momentum is 0.95.
     b2: second moment's decay, in [0, 1).
     weight_decay: AdamW's decoupled weight decay, on every parameter as in PyTorch; 0 is plain Adam.
     clip_norm: largest global norm of the gradient; 0 does not clip.

@@ -36,6 +36,7 @@ from lh_jax.data import sources
 from lh_jax.ops import degradations
 from lh_jax.stages import build as stages_build
 from lh_jax.stages import prepare
+from lh_jax.stages import stage2
 from lh_jax.state import TrainState, stream_key
 
 log = logging.getLogger(__name__)
@@ -96,7 +97,13 @@ def check_settings(config: ConfigDict) -> None:
   for name in ('stage1', 'stage2'):
     if not 0.0 <= config[name].ema_decay < 1.0:
       raise ValueError(f'{name}.ema_decay must lie in [0, 1), got {config[name].ema_decay}.')
-  strangers = sorted(set(config.data.stage1_tasks) - set(config.data.tasks))
+  data = config.data
+  if len(data.task_weights) != len(data.tasks):
+    raise ValueError(
+      f'data.task_weights has {len(data.task_weights)} values for the {len(data.tasks)} data.tasks '
+      f'{", ".join(data.tasks)}.'
+    )
+  strangers = sorted(set(data.stage1_tasks) - set(data.tasks))
   if strangers:
     raise ValueError(f'data.stage1_tasks must be some of data.tasks, but {", ".join(strangers)} are not.')
 
@@ -245,10 +252,13 @@ class Run:
       section = self.config.foundation
       identity |= {'foundation': section.name, 'losses.invariance': bool(self.config.losses.invariance)}
       identity |= {'foundation.input_size': section.input_size}
+      identity |= {'stage1.reconstruction_steps': self.config.stage1.reconstruction_steps}
+      identity |= {'optim.stage1.method': self.config.optim.stage1.method}
     else:
       schedule = ('restorer_steps', 'lora_phases', 'alternate_steps')
       identity |= {f'stage2.{name}': self.config.stage2[name] for name in schedule}
       identity |= {'discriminator': self.config.discriminator.to_dict()}
+      identity |= {f'optim.{name}.method': self.config.optim[name].method for name in stage2.OPTIMIZERS}
       identity |= {'SHA-256 of the VAE': weight_files.digest(self._stage1_parts())}
     return checkpoint.Checkpointer(
       self.workdir / 'checkpoints' / stage.name, identity=identity, keep=self.config.train.keep_checkpoints
@@ -271,9 +281,7 @@ class Run:
     data = self.config.data
     weights = tuple(data.task_weights)
     if stage.name == 'stage1' and data.stage1_tasks:
-      weights = tuple(
-        weight * (task in data.stage1_tasks) for task, weight in zip(data.tasks, weights, strict=True)
-      )
+      weights = tuple(weight * (task in data.stage1_tasks) for task, weight in zip(data.tasks, weights))
     return pipeline.training_batches(
       self.source,
       tasks=tuple(data.tasks),

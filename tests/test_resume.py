@@ -26,6 +26,8 @@ from lh_jax import checkpoint, train
 
 workdir, stop = pathlib.Path(sys.argv[1]), sys.argv[2]
 config = conftest.tiny_config()
+config.stage1.reconstruction_steps = 2
+config.optim.stage1.method = 'muon'
 save = checkpoint.Checkpointer.save
 
 def save_and_die(self, step, state):

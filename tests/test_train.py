@@ -108,6 +108,7 @@ def test_diverged(tmp_path, tiny_config):
     ({'train.seed': -1}, 'train.seed must be at least 0, got -1'),
     ({'stage2.lora_steps': -3}, 'stage2.lora_steps must be at least 0, got -3'),
     ({'stage1.ema_decay': 1.5}, r'stage1.ema_decay must lie in \[0, 1\), got 1.5'),
+    ({'data.task_weights': (1.0,)}, 'data.task_weights has 1 values for the 2 data.tasks low_light, noise25'),
     ({'data.stage1_tasks': ('noise25', 'rain')}, 'data.stage1_tasks must be some of data.tasks, but rain are not'),
     ({'restorer.norm': 'foo'}, 'foo'),
     ({'lora.min_kernel': 5}, 'lora.min_kernel=5'),

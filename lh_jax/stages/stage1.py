@@ -8,8 +8,8 @@ F is a frozen vision foundation model and P a 1 x 1 projection to its width, dro
 resized to F's token grid. Only L_VAE samples z; the other terms use its mean (at KL 1e-8 the difference is negligible).
 The paper's text and the authors' release differ in what is encoded: variant 'paper' is the above; 'release' encodes I'
 once, and all three terms use that latent, with the clean image as the target. s is drawn per step from a fixed set, one
-compiled step for each. The stage may begin with L_VAE alone (`reconstruction_steps`): VAE2, on which the paper builds, is
-trained so, and a step costs half as much.
+compiled step for each. The stage may begin with L_VAE alone (`reconstruction_steps`), the one loss of VAE2, on which
+the paper builds; in variant 'release' that too is of the latent of I'.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ class Stage1:
     return new_state, {f'stage1/{name}': value for name, value in (metrics | optimizer_metrics).items()}
 
   def phase(self, step: int) -> str:
-    """Returns which step function a step belongs to: `RECONSTRUCTION`, then one of the drawn equivariance scale."""
+    """Returns which step function a step belongs to: `RECONSTRUCTION`, then that of a scale drawn for the step."""
     if step < self.reconstruction_steps:
       return RECONSTRUCTION
     scales = self.losses.equivariance_scales

@@ -43,7 +43,9 @@ def test_what_is_not_modelled_comes_in_pairs():
 def test_identity_leaves_images_clean():
   mesh = parallel.make_mesh()
   host = {'clean': np.full((8, 16, 16, 3), 10, np.uint8), 'task': np.full(8, 1, np.int32)}
-  function = prepare.make(tasks=('noise50', 'identity'), severity=(0.2, 1.0), crop_size=16, seed=3, stream='x', mesh=mesh)
+  function = prepare.make(
+    tasks=('noise50', 'identity'), severity=(0.2, 1.0), crop_size=16, seed=3, stream='x', mesh=mesh
+  )
   batch = jax.jit(function)(parallel.put_batch(host, mesh), jnp.int32(5))
   np.testing.assert_array_equal(batch['degraded'], batch['clean'])
 
