@@ -3,7 +3,7 @@
   python experiments/bundled.py --photographs val=PHOTOGRAPHS --train TRAINING_PHOTOGRAPHS -o experiments/results/bundled.json
   python experiments/bundled.py --checkpoint runs/mine --label 'wider restorer' --note 'blur gains, haze does not'
   python experiments/bundled.py --picture experiments/results/bundled.jpg
-  python experiments/bundled.py --readme                                  # only the table in experiments/README.md
+  python experiments/bundled.py --readme                                  # only the tables in the READMEs
 
 Photographs are degraded by `lh_jax.synthesis`: name, task and seed decide every random number. Beside the input stand
 VAE(clean), the ceiling that the latent sets; the best classical method, chosen on training photographs (`tuning.py`),
@@ -11,7 +11,8 @@ which must not be among those judged; and the model at five alphas. Scikit-image
 
 The result is a file that grows: 'references' (scores of inputs and classical methods) and 'tuning' are computed again
 only where what decides them has changed, and every model tried is an entry of 'tries', with the goals that it reached
-and missed (`goals.py`). The README shows the last entry. Means are over images.
+and missed (`goals.py`). experiments/README.md shows the last entry, README.md and the model card the bundled
+weights'. Means are over images.
 """
 
 from __future__ import annotations
@@ -46,10 +47,11 @@ import records
 import runs
 import tuning
 
-README = runs.ROOT / 'experiments' / 'README.md'
+README = runs.ROOT / 'README.md'
+TRIES = runs.ROOT / 'experiments' / 'README.md'
 MARKS = ('<!-- bundled: written by bundled.py --readme -->', '<!-- end of bundled -->')
 EMBEDDED, ALL = 'embedded', 'all'  # sets: scikit-image's photograph, and every photograph
-UNSEEN = ('moire', *degradations.COMPOSITES)  # configs/base.py does not train on them
+UNSEEN = ('moire',)  # configs/bundled.py trains on the others
 # PSNR and SSIM of Y and RGB as scikit-image has them; LPIPS by one network.
 PROTOCOL = dataclasses.replace(protocols.get('rgb'), lpips=('alex',))
 # What decides degraded images, classical methods and scores.
@@ -83,7 +85,7 @@ def parser() -> argparse.ArgumentParser:
   add('--severity', type=float, default=0.5, help='of the degradations')
   add('--seed', type=int, default=0, help='of the degradations')
   add('--picture', type=pathlib.Path, help='draw the embedded photograph into this JPEG file')
-  add('--readme', action='store_true', help='compute nothing; write the table of OUTPUT to experiments/README.md')
+  add('--readme', action='store_true', help='compute nothing; write the tables of OUTPUT to the READMEs')
   add('-o', '--output', type=pathlib.Path, default=records.HERE / 'results' / 'bundled.json')
   return found
 
@@ -208,19 +210,33 @@ def picture(options: argparse.Namespace, model: lh_jax.Restorer, tuned: dict[str
   return figures.grid(rows, titles=titles)
 
 
-def readme(report: dict[str, Any]) -> str:
-  """Returns the table and the goals of the last model tried.
+def pages(report: dict[str, Any]) -> dict[pathlib.Path, str]:
+  """Returns what the READMEs say: that of the experiments of the last model tried, the others of the bundled weights.
 
   Raises:
-    ValueError: none was tried.
+    ValueError: no model was tried, or not the bundled weights.
   """
   if not report.get('tries'):
     raise ValueError('The result holds no try: judge a model first.')
-  shown = report['tries'][-1]
-  rows = [row for row in shown['rows'] if row['set'] == ALL]
   methods = {task: tuning.label(found['steps']) for task, found in report['tuning']['tasks'].items()}
-  lines = ''.join(f'- {line}\n' for line in goals.summary(shown['goals']))
-  return f'{goals.compact(rows, methods, unseen=shown["unseen"])}\n{lines}'
+
+  def parts(tried: dict[str, Any]) -> tuple[str, list[str], str]:
+    """The table in short, a table for each metric, and the goals."""
+    rows, unseen = [row for row in tried['rows'] if row['set'] == ALL], tried['unseen']
+    metrics = [metric for metric in results.METRICS if any(f'{metric}_{goals.column(1)}' in row for row in rows)]
+    tables = [goals.table(rows, metric, unseen=unseen) for metric in metrics]
+    reached = ''.join(f'- {line}\n' for line in goals.summary(tried['goals']))
+    return goals.compact(rows, methods, unseen=unseen), tables, reached
+
+  short, _, reached = parts(report['tries'][-1])
+  found = {TRIES: f'{short}\n{reached}'}
+  if (exports.BUNDLED / 'params.safetensors').is_file():
+    bundled = [tried for tried in report['tries'] if tried['sha256'] == weights_hash(None)]
+    if not bundled:
+      raise ValueError('The result holds no try of the bundled weights: judge them first.')
+    short, tables, reached = parts(bundled[-1])
+    found |= {README: short, exports.BUNDLED / 'README.md': '\n'.join((*tables, reached))}
+  return found
 
 
 def judge(options: argparse.Namespace, report: dict[str, Any]) -> dict[str, Any]:
@@ -269,11 +285,12 @@ def judge(options: argparse.Namespace, report: dict[str, Any]) -> dict[str, Any]
 
 
 def main(arguments: list[str] | None = None) -> None:
-  """Judges a model, or writes the table of the README."""
+  """Judges a model, or writes the tables of the READMEs."""
   options = parser().parse_args(arguments)
   report = json.loads(options.output.read_text(encoding='utf-8')) if options.output.is_file() else {}
   if options.readme:
-    records.write_section(README, readme(report), MARKS)
+    for file, text in pages(report).items():
+      records.write_section(file, text, MARKS)
     return
   logs.to_console()
   parallel.enable_compilation_cache()

@@ -21,7 +21,7 @@ from lh_jax import storage
 from lh_jax import weight_files
 
 FORMAT = 1
-BUNDLED = pathlib.Path(__file__).parent / 'weights'  # an export, where this version has one
+BUNDLED = pathlib.Path(__file__).parent / 'weights'  # an export, with its model card
 
 
 @dataclasses.dataclass(frozen=True)

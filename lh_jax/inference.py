@@ -72,7 +72,7 @@ class Restorer:
 
     Args:
       path_or_name: a work directory of a finished run, or its export folder, also in a bucket (gs://...); None takes the
-        weights that this version bundles, if any.
+        weights that this version bundles (lh_jax/weights).
       dtype: of the activations: 'auto', 'float32' or 'bfloat16'.
       devices: how many devices of this process share the rows of an image.
 
@@ -80,9 +80,10 @@ class Restorer:
       FileNotFoundError: there is no export.
       ValueError: a damaged export, one without a restorer, or more devices than there are.
     """
-    if path_or_name is None and not exports.BUNDLED.is_dir():
+    if path_or_name is None and not (exports.BUNDLED / 'params.safetensors').is_file():
       raise FileNotFoundError(
-        'This version bundles no weights: name a work directory of a finished training run, or its export folder.'
+        f'The bundled weights are missing from {exports.BUNDLED}: install lh_jax again, or name a work directory of a '
+        'finished training run, or its export folder.'
       )
     export = exports.load(exports.BUNDLED if path_or_name is None else storage.path(path_or_name))
     if export.stage == 'stage1':

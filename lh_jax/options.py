@@ -19,9 +19,10 @@ DTYPES = ('auto', 'float32', 'bfloat16')
 _PUBLISHED_ENDINGS = ('.pth', '.pt', '.npz', '.ckpt', '.bin')
 
 _EXAMPLES = """examples:
-  lh-restore photo.jpg -o restored.png --checkpoint runs/quickstart
-  lh-restore photographs/ -o photographs/restored/ --recursive --checkpoint runs/quickstart
+  lh-restore photo.jpg -o restored.png
+  lh-restore photographs/ -o photographs/restored/ --recursive
       Run it again to go on after an interruption: finished files are skipped.
+  lh-restore photo.jpg -o restored.png --checkpoint runs/quickstart
 
 exit codes: 0 all files restored, 1 some failed (each is named with the reason, the others are written),
 2 usage error, 130 interrupted"""
@@ -33,7 +34,7 @@ class Options:
 
   Attributes:
     checkpoint: work directory of a finished run, its export folder, or a converted network on pixels (`on_pixels`),
-      whose name becomes its path; None takes bundled weights, where there are some.
+      whose name becomes its path; None takes the bundled weights.
     alpha: fidelity in [0, 1]; None is `inference.DEFAULT_ALPHA`.
     tile: see `inference.Restorer.run`.
     max_memory: bytes that tiles, or a baseline as a whole, may take; None is what is free.
@@ -233,9 +234,9 @@ def parser() -> argparse.ArgumentParser:
   add(
     '--checkpoint',
     metavar='PATH',
-    help='work directory of a finished run, or its export folder (this version bundles none); or NAME or '
-    'FILE.safetensors, a published network on pixels that python -m lh_jax.convert has converted, which takes no '
-    '--alpha, --tile and --devices',
+    help='work directory of a finished run, or its export folder; or NAME or FILE.safetensors, a published network on '
+    'pixels that python -m lh_jax.convert has converted, which takes no --alpha, --tile and --devices; default: the '
+    'bundled weights',
   )
   add(
     '--alpha',

@@ -164,7 +164,7 @@ def test_a_vae_that_is_not_local_says_what_tiles_change(monkeypatch):
 def test_bundled_weights(workdir, tmp_path, monkeypatch):
   """They are what is taken where nothing is named, and their absence is told."""
   monkeypatch.setattr(exports, 'BUNDLED', tmp_path / 'none')
-  with pytest.raises(FileNotFoundError, match='bundles no weights: name a work directory'):
+  with pytest.raises(FileNotFoundError, match='bundled weights are missing from .*none: install'):
     lh_jax.Restorer.from_pretrained()
   monkeypatch.setattr(exports, 'BUNDLED', workdir / 'export')
   assert lh_jax.Restorer.from_pretrained().restore(np.zeros((8, 8, 3), np.uint8)).shape == (8, 8, 3)

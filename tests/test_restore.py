@@ -20,7 +20,6 @@ import pytest
 
 import lh_jax
 from lh_jax import exports
-from lh_jax import exports
 from lh_jax import inference
 from lh_jax import networks as networks_lib
 from lh_jax import options as options_lib
@@ -249,7 +248,7 @@ def test_no_checkpoint(photographs, tmp_path, capsys, monkeypatch):
   monkeypatch.setattr(exports, 'BUNDLED', tmp_path / 'none')
   with pytest.raises(SystemExit) as stop:
     restore.main([str(photographs), '-o', str(tmp_path / 'out')])
-  assert stop.value.code == 2 and 'bundles no weights' in capsys.readouterr().err
+  assert stop.value.code == 2 and 'bundled weights are missing' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('metadata', options_lib.METADATA)

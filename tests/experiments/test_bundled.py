@@ -1,6 +1,7 @@
 """`experiments/bundled.py` end to end on a tiny model: what is computed, what is used again, what is written."""
 
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -108,17 +109,35 @@ def test_several_sets(run, folder):
       run('--photographs', given)
 
 
-def test_the_readme_shows_the_last_model(run, folder, tmp_path, monkeypatch):
+def test_the_readmes_show_the_last_model(run, folder, tmp_path, monkeypatch):
+  """experiments/README.md the last one tried, the others the bundled one."""
   report = run('--train', folder / 'train')
   with pytest.raises(ValueError, match='holds no try'):
-    bundled.readme({**report, 'tries': []})
-  readme = tmp_path / 'README.md'
-  readme.write_text('\n'.join(('before', *bundled.MARKS, 'after')))
-  monkeypatch.setattr(bundled, 'README', readme)
-  run('--readme')
-  text = readme.read_text()
-  assert text.startswith('before\n<!-- bundled') and text.endswith('<!-- end of bundled -->\nafter')
-  assert '\n| noise25 | 2' in text and '| - | median |' in text and '\n- PSNR RGB (dB), alpha 0.5, above' in text
+    bundled.pages({**report, 'tries': []})
+  weights = shutil.copytree(folder / 'run' / 'export', tmp_path / 'weights')
+  files = {'TRIES': tmp_path / 'tries.md', 'README': tmp_path / 'README.md', None: weights / 'README.md'}
+  for name, file in files.items():
+    file.write_text('\n'.join(('before', *bundled.MARKS, 'after')))
+    if name:
+      monkeypatch.setattr(bundled, name, file)
+
+  def texts():
+    run('--readme')
+    found = [file.read_text() for file in files.values()]
+    assert all(text.startswith('before\n<!-- bundled') for text in found)
+    assert all(text.endswith('<!-- end of bundled -->\nafter') for text in found)
+    return found
+
+  monkeypatch.setattr(exports, 'BUNDLED', tmp_path / 'none')
+  tries, *others = texts()
+  assert '\n| noise25 | 2' in tries and '| - | median |' in tries and '\n- PSNR RGB (dB), alpha 0.5, above' in tries
+  assert not any('noise25' in text for text in others)
+  monkeypatch.setattr(exports, 'BUNDLED', weights)
+  with pytest.raises(ValueError, match='no try of the bundled weights'):
+    bundled.pages({**report, 'tries': [{**report['tries'][0], 'sha256': 'of another'}]})
+  tries, readme, card = texts()
+  assert '\n| noise25 | 2' in readme and '\n- ' not in readme
+  assert all(f'| {title} | input |' in card for title in ('PSNR Y (dB)', 'SSIM Y', 'PSNR RGB (dB)', 'SSIM RGB'))
 
 
 def test_the_bundled_weights_have_a_hash_once_there_are_some(folder, tmp_path, monkeypatch):
@@ -129,6 +148,10 @@ def test_the_bundled_weights_have_a_hash_once_there_are_some(folder, tmp_path, m
   assert bundled.weights_hash(None) == bundled.weights_hash(folder / 'run')
 
 
-def test_the_readme_has_the_marks():
-  text = (ROOT / 'experiments' / 'README.md').read_text(encoding='utf-8')
-  assert all(text.count(mark) == 1 for mark in bundled.MARKS)
+def test_the_readmes_hold_what_was_measured():
+  report = json.loads((ROOT / 'experiments' / 'results' / 'bundled.json').read_text(encoding='utf-8'))
+  pages = bundled.pages(report)
+  assert len(pages) == 3
+  for file, page in pages.items():
+    before, _, rest = file.read_text(encoding='utf-8').partition(bundled.MARKS[0])
+    assert before and rest.partition(bundled.MARKS[1])[0].strip() == page.strip(), file
