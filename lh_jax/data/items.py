@@ -33,7 +33,7 @@ class Item:
     name: path relative to the data set, unique in it.
     height: pixels, orientation applied.
     width: pixels, orientation applied.
-    clean: the clean file, None for painted images.
+    clean: the clean file, None for painted images and smaller copies.
     degraded: its degraded twin, None where the degradation is synthesised.
     task: the sub-folder it came from, None where the data set has no tasks.
   """
@@ -168,6 +168,47 @@ def joined(sources: Mapping[str, Source], *, cache_gib: float) -> Source:
     return {key: value for key, value in source[place].items() if key in ('clean', 'degraded')}
 
   return Source(items, read, cache_gib=cache_gib)
+
+
+def pyramid(source: Source, *, levels: int, least: int, cache_gib: float) -> Source:
+  """Clean images, and copies of them at 1/2, 1/4, ... of the size, of which a crop shows more of the scene.
+
+  Args:
+    source: of clean images.
+    levels: how many sizes of each image there are at most.
+    least: height and width, in pixels, that a copy must have to be there.
+    cache_gib: memory for decoded images, besides what the source keeps itself.
+
+  Returns:
+    The source: all images, then all halves (means over 2 x 2 pixels, rounded), and so on.
+
+  Raises:
+    ValueError: levels is below 1, or cache_gib is negative.
+  """
+  if levels < 1:
+    raise ValueError(f'data.pyramid counts the sizes of an image: it must be at least 1, got {levels}')
+  places = [
+    (index, level)
+    for level in range(levels)
+    for index, item in enumerate(source.items)
+    if not level or min(item.height, item.width) >> level >= least
+  ]
+
+  def item(index: int, level: int) -> Item:
+    whole = source.items[index]
+    copy = {'name': f'{whole.name}@1/{2**level}', 'height': whole.height >> level, 'width': whole.width >> level}
+    return dataclasses.replace(whole, **copy, clean=None) if level else whole
+
+  def read(place: int) -> dict[str, np.ndarray]:
+    index, level = places[place]
+    clean, factor = source[index]['clean'], 2**level
+    if level:
+      height, width = (side >> level for side in clean.shape[:2])
+      blocks = clean[: height * factor, : width * factor].reshape(height, factor, width, factor, 3)
+      clean = np.rint(blocks.mean(axis=(1, 3), dtype=np.float32)).astype(np.uint8)
+    return {'clean': clean}
+
+  return Source([item(*place) for place in places], read, cache_gib=cache_gib)
 
 
 def raise_problems(where: str, problems: Sequence[str]) -> None:

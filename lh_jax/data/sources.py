@@ -20,6 +20,7 @@ from lh_jax.data.datasets import DATASETS
 from lh_jax.data.items import from_files
 from lh_jax.data.items import Item
 from lh_jax.data.items import joined
+from lh_jax.data.items import pyramid
 from lh_jax.data.items import raise_problems
 from lh_jax.data.items import sized
 from lh_jax.data.items import Source
@@ -127,7 +128,8 @@ def dead_leaves(*, size: int = 512, count: int = 64, seed: int = 0, cache_gib: f
 
 
 SOURCES = ('embedded', 'folder', 'pairs', 'dead_leaves', 'crops', *DATASETS)
-CLEAN = ('embedded', 'folder', 'dead_leaves')  # These may be joined: their degradations are synthesised.
+# These may be joined, and have smaller copies: their degradations are synthesised.
+CLEAN = ('embedded', 'folder', 'dead_leaves')
 
 
 def build(
@@ -138,6 +140,8 @@ def build(
   tasks: Sequence[str] | None = None,
   cache_gib: float = 4.0,
   painted: Mapping[str, int] | None = None,
+  levels: int = 1,
+  least: int = 1,
 ) -> Source:
   """Makes the source called `name` from the options of a config section.
 
@@ -148,6 +152,8 @@ def build(
     tasks: the tasks to take of 'pairs' and of published data sets with several tasks; None takes all.
     cache_gib: memory for decoded images.
     painted: size, count and seed of 'dead_leaves'.
+    levels: how many sizes of each clean image there are at most, see `items.pyramid`; others have one.
+    least: height and width that a smaller copy must have.
 
   Returns:
     The source.
@@ -157,6 +163,11 @@ def build(
     FileNotFoundError: if the folder does not exist.
   """
   parts = name.split('+')
+  if levels != 1:
+    if not set(parts) <= set(CLEAN):
+      raise ValueError(f'data.pyramid makes smaller copies of {", ".join(CLEAN)}; the source {name!r} has pairs')
+    whole = build(name, path=path, split=split, cache_gib=0, painted=painted)
+    return pyramid(whole, levels=levels, least=least, cache_gib=cache_gib)
   published = all(part in DATASETS for part in parts)
   if len(parts) > 1 and len(set(parts)) == len(parts) and set(parts) <= set(CLEAN):
     # The whole has the cache.

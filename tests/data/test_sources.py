@@ -225,7 +225,27 @@ def test_no_cache(tmp_path, decoded):
     sources.folder(tmp_path, cache_gib=-1)
 
 
+def test_smaller_copies():
+  """They come after the images, as means of blocks; what is too small is left out."""
+  source = sources.build('embedded+dead_leaves', painted={'size': 40, 'count': 2, 'seed': 0}, levels=3, least=150)
+  names = [item.name for item in source.items]
+  images = len(sources.EMBEDDED['train']) + 2
+  assert len(names) == len(set(names)) and not any('@' in name for name in names[:images])
+  copies = [name for name in names if '@1/2' in name]
+  assert copies == [f'embedded/{name}@1/2' for name in sources.EMBEDDED['train']]
+  assert all(min(item.height, item.width) >= 150 for item in source.items[images:])
+  whole, half = (source[names.index(f'embedded/coffee.png{end}')]['clean'] for end in ('', '@1/2'))
+  item = source.items[names.index('embedded/coffee.png@1/2')]
+  assert half.shape == (item.height, item.width, 3) == (whole.shape[0] // 2, whole.shape[1] // 2, 3)
+  np.testing.assert_array_equal(half[3, 5], np.rint(whole[6:8, 10:12].mean((0, 1), dtype=np.float32)))
+  source.check_readable()
+
+
 def test_build_errors():
+  with pytest.raises(ValueError, match='data.pyramid counts the sizes of an image: it must be at least 1, got 0'):
+    sources.build('embedded', levels=0)
+  with pytest.raises(ValueError, match="the source 'pairs' has pairs"):
+    sources.build('pairs', path='/nowhere', levels=2)
   with pytest.raises(
     ValueError, match="unknown source 'imagenet'; known: embedded, folder, pairs, dead_leaves, crops, uhd_ll"
   ):
