@@ -39,9 +39,10 @@ def run(config, stage_name, phase, mesh):
   return shardings, state, metrics
 
 
-@pytest.mark.parametrize('stage, phase', CASES)
-def test_eight_devices_equal_one(tiny_config, stage, phase):
+@pytest.mark.parametrize('stage, phase, method', [*((*case, 'adamw') for case in CASES), (*CASES[0], 'muon')])
+def test_eight_devices_equal_one(tiny_config, stage, phase, method):
   assert jax.device_count() == 8
+  tiny_config.optim.stage1.method = method
   # 'space' needs rows of the deepest features on every device.
   tiny_config[stage].crop_size = 64
   _, single, single_metrics = run(tiny_config, stage, phase, parallel.make_mesh(devices=jax.devices()[:1]))
