@@ -32,7 +32,7 @@ class Optimizer:
     method: 'adamw', the paper's; or 'muon', which steps along the orthogonalised momentum of a kernel as a matrix from
       its window and input channels to its output channels (Jordan et al., "Muon: An optimizer for hidden layers in
       neural networks", 2024), and with AdamW where there is none: biases, norms, depthwise kernels, kernels from or to
-      RGB. Both with Nesterov's momentum. With mesh.fsdp the kernels are gathered for it.
+      RGB. Both with Nesterov's momentum.
     learning_rate: peak learning rate.
     final_learning_rate: learning rate at the end of the cosine.
     warmup_steps: steps of linear warm-up from zero, an integer.
