@@ -54,16 +54,17 @@ def sizes(run: pathlib.Path) -> list[dict[str, Any]]:
     for side in SIDES:
       clean, cut = item['clean'][:side, 100 : 100 + side], degraded[:side, 100 : 100 + side]
       restored, ceiling = restorer.restore(cut), restorer.reconstruct(clean)
-      row = {'task': task, 'side': side, 'ceiling': _psnr(ceiling, clean), 'restored': _psnr(restored, clean)}
+      row = {'task': task, 'side': side, 'ceiling': psnr(ceiling, clean), 'restored': psnr(restored, clean)}
       if task != 'clean':
-        row['input'] = _psnr(cut, clean)
+        row['input'] = psnr(cut, clean)
       rows.append(
         row | {'mean_restored': round(float(restored.mean()), 1), 'mean_clean': round(float(clean.mean()), 1)}
       )
   return rows
 
 
-def _psnr(image: np.ndarray, clean: np.ndarray) -> float:
+def psnr(image: np.ndarray, clean: np.ndarray) -> float:
+  """Returns PSNR of RGB in dB of two uint8 images (H, W, 3), to two digits."""
   pair = (jnp.asarray(array, jnp.float32)[None] for array in (image, clean))
   return round(float(similarity.psnr(*pair, max_value=255.0)[0]), 2)
 
