@@ -35,6 +35,7 @@ def get_config() -> ConfigDict:
       # Severities of the modelled degradations are uniform in this range, within [0, 1].
       'severity': (0.2, 1.0),
       # How many sizes of each clean image there are, 1, 1/2, 1/4, ...: a crop of a smaller one shows more of the scene.
+      # Copies smaller than the crop of a stage are not drawn there.
       'pyramid': 1,
       # Painted images, for source='dead_leaves'; side in pixels.
       'dead_leaves': {'size': 3840, 'count': 16, 'seed': 0},

@@ -4,7 +4,7 @@
   python -m lh_jax.main --config=configs/bundled.py:gpu ...                  # the paper's number of steps
 
 Stage 1, the restorer and the two branches follow each other in one run, as the paper orders them; the same command goes
-on after an interruption. The argument scales it: 'cpu', the default, to two cores in an hour and a half; 'gpu' to the
+on after an interruption. The argument scales it: 'cpu', the default, to two cores in under two hours; 'gpu' to the
 paper's 64 000 + 32 000 steps on one accelerator. Steps, batches, crops (and with them what the foundation model sees)
 and where the images lie differ, nothing else; on a GPU the images lie on it, so that it never waits for them.
 """
@@ -47,7 +47,7 @@ def get_config(arg: str = 'cpu') -> ConfigDict:
   config.data.stage1_tasks = ('blur', 'rain', 'snow', 'noise15', 'noise25', 'noise50', 'noise25+blur', 'identity')
   # Around the benchmark's 0.5.
   config.data.severity = (0.4, 0.6)
-  # Whether it is dark or darkened, a small crop of a large photograph does not tell: half of the copies show the scene.
+  # Whether it is dark or darkened, a small crop of a large photograph does not tell; one of a small copy may.
   config.data.pyramid = 6
   # The fast VAE, with twice the latent: what the latent cannot carry, nothing after it brings back.
   config.vae.update({'preset': 'lh_fast', 'latent_channels': 64})
@@ -62,7 +62,7 @@ def get_config(arg: str = 'cpu') -> ConfigDict:
     config.optim[network].update({'method': 'muon', 'learning_rate': rate, 'final_learning_rate': 1e-5})
   # The decoder's branch follows Eq. 9 alone: beside an L1 term, the adversarial one is too weak to be seen.
   config.losses.phf_fidelity = 0.0
-  # The discriminator is to stay ahead: led by one that is at chance, the decoder's branch adds noise.
+  # The discriminator is to stay ahead of the decoder's branch.
   for network, rate in (('encoder_lora', 5e-4), ('decoder_lora', 2e-4), ('discriminator', 2e-3)):
     config.optim[network].update({'learning_rate': rate})
   config.optim.discriminator.final_learning_rate = 1e-3

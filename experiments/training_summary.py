@@ -107,13 +107,14 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('workdir', type=pathlib.Path)
   parser.add_argument('--rate', action='store_true', help='also operations a second; compiles every step')
+  parser.add_argument('--note', default='', help='what the configuration does not tell')
   parser.add_argument('-o', '--output', type=pathlib.Path, required=True)
   options = parser.parse_args()
   config = ConfigDict(json.loads((options.workdir / 'config.json').read_text(encoding='utf-8')))
   config.data.path = ''  # of the machine that trained
   lines = [json.loads(line) for line in (options.workdir / 'metrics.jsonl').read_text(encoding='utf-8').splitlines()]
   found = {name: summary(rows) for name, rows in phases(config, lines).items() if rows}
-  report = records.made_by() | {'cpu': records.cpu(), 'config': config.to_dict(), 'phases': found}
+  report = records.made_by() | {'note': options.note, 'cpu': records.cpu(), 'config': config.to_dict(), 'phases': found}
   if options.rate:
     counted, dense = operations(config), dense_convolution(5)
     report |= {'operations': counted, 'dense_conv_gflops_per_sec': round(dense, 1)}

@@ -142,7 +142,7 @@ class Run:
       cache_gib=config.data.cache_gib,
       painted=config.data.dead_leaves.to_dict(),
       levels=config.data.pyramid,
-      least=max(stage.crop_size for stage in stages),
+      least=min(stage.crop_size for stage in stages),
     )
     self.resident = 0 < resident.packed_bytes(self.source) <= config.data.device_gib * 2**30
     for stage in self.unfinished:

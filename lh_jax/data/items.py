@@ -36,6 +36,7 @@ class Item:
     clean: the clean file, None for painted images and smaller copies.
     degraded: its degraded twin, None where the degradation is synthesised.
     task: the sub-folder it came from, None where the data set has no tasks.
+    reduction: how many times smaller it is than the image that it is a copy of; 1: it is none.
   """
 
   name: str
@@ -44,6 +45,7 @@ class Item:
   clean: Path | None = None
   degraded: Path | None = None
   task: str | None = None
+  reduction: int = 1
 
 
 class Source:
@@ -197,7 +199,7 @@ def pyramid(source: Source, *, levels: int, least: int, cache_gib: float) -> Sou
   def item(index: int, level: int) -> Item:
     whole = source.items[index]
     copy = {'name': f'{whole.name}@1/{2**level}', 'height': whole.height >> level, 'width': whole.width >> level}
-    return dataclasses.replace(whole, **copy, clean=None) if level else whole
+    return dataclasses.replace(whole, **copy, clean=None, reduction=2**level) if level else whole
 
   def read(place: int) -> dict[str, np.ndarray]:
     index, level = places[place]

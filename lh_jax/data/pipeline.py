@@ -104,8 +104,14 @@ class TrainingBatches:
     self.close()
 
 
-def _candidates(items: Sequence[Item], tasks: Sequence[str], pairs_only: Sequence[str]) -> list[np.ndarray]:
-  """For each task, the indices of the items that serve it."""
+def _side(item: Item) -> int:
+  return min(item.height, item.width)
+
+
+def _candidates(
+  items: Sequence[Item], tasks: Sequence[str], pairs_only: Sequence[str], crop_size: int
+) -> list[np.ndarray]:
+  """For each task, the indices of the items that serve it; no smaller copies that hold no crop."""
   labels = {item.task for item in items if item.task is not None}
   known = set(tasks) | {without_level(task) for task in tasks}
   if labels - known:
@@ -115,7 +121,8 @@ def _candidates(items: Sequence[Item], tasks: Sequence[str], pairs_only: Sequenc
     )
   # A folder of its own goes before the folder for all levels.
   wanted = [task if task in labels else without_level(task) for task in tasks]
-  serving = [np.array([i for i, item in enumerate(items) if item.task in (None, name)], int) for name in wanted]
+  held = [(i, item) for i, item in enumerate(items) if item.reduction == 1 or _side(item) >= crop_size]
+  serving = [np.array([i for i, item in held if item.task in (None, name)], int) for name in wanted]
   without = [task for task, indices in zip(tasks, serving) if not indices.size]
   if without:
     raise ValueError(f'the data set has no images for tasks {", ".join(without)}; it has {", ".join(sorted(labels))}')
@@ -154,8 +161,9 @@ class _Samples:
       raise ValueError(f'crop_size is {crop}; it must be positive')
     if self.places_only and self.paired:
       raise ValueError('images that come in pairs cannot be kept on the devices: set data.device_gib=0')
-    items = self.source.items
-    small = [f'{item.name} ({item.height}x{item.width})' for item in items if min(item.height, item.width) < crop]
+    # Copies that are smaller are not drawn.
+    images = [item for item in self.source.items if item.reduction == 1]
+    small = [f'{item.name} ({item.height}x{item.width})' for item in images if _side(item) < crop]
     if small:
       raise ValueError(
         f'{len(small)} image(s) are smaller than crop_size={crop}: {", ".join(small[:20])}; '
@@ -262,7 +270,7 @@ def training_batches(
   samples = _Samples(
     source=source,
     probabilities=_probabilities(tasks, task_weights),
-    serving=_candidates(source.items, tasks, pairs_only),
+    serving=_candidates(source.items, tasks, pairs_only, crop_size),
     steps=range(start_step, num_steps),
     batch_size=batch_size,
     process_index=process_index,

@@ -199,6 +199,14 @@ def test_errors_of_the_threads_reach_the_caller():
     _batches(Broken())
 
 
+def test_copies_smaller_than_the_crop_are_not_drawn():
+  source = sources.build('dead_leaves', painted={'size': 64, 'count': 2, 'seed': 0}, levels=3, least=16)
+  assert [item.reduction for item in source.items] == [1, 1, 2, 2, 4, 4]
+  for crop, drawn in ((16, {0, 1, 2, 3, 4, 5}), (17, {0, 1, 2, 3}), (64, {0, 1})):
+    batches = _batches(source, crop_size=crop, places_only=True, num_steps=20)
+    assert {int(image) for batch in batches for image in batch['place'][:, 0]} == drawn
+
+
 @pytest.mark.parametrize(
   ('options', 'message'),
   [

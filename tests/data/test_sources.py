@@ -234,6 +234,7 @@ def test_smaller_copies():
   copies = [name for name in names if '@1/2' in name]
   assert copies == [f'embedded/{name}@1/2' for name in sources.EMBEDDED['train']]
   assert all(min(item.height, item.width) >= 150 for item in source.items[images:])
+  assert [item.reduction for item in source.items] == [1] * images + [2] * len(copies)
   whole, half = (source[names.index(f'embedded/coffee.png{end}')]['clean'] for end in ('', '@1/2'))
   item = source.items[names.index('embedded/coffee.png@1/2')]
   assert half.shape == (item.height, item.width, 3) == (whole.shape[0] // 2, whole.shape[1] // 2, 3)
