@@ -85,7 +85,7 @@ class Checkpointer:
     options = ocp.CheckpointManagerOptions(
       max_to_keep=keep,
       create=True,
-      # What a process that was killed has left behind.
+      # What a process that was killed has left behind; gone, at the latest, before the next save begins.
       cleanup_tmp_directories=True,
       enable_async_checkpointing=True,
       # Before the commit, on process 0: a checkpoint has its checksums or is none.

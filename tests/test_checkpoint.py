@@ -227,7 +227,8 @@ def test_what_a_killed_save_leaves_is_removed(tmp_path):
   (tmp_path / '7.orbax-checkpoint-tmp').mkdir()
   with checkpoint.Checkpointer(tmp_path, identity={'a': 1}, keep=2) as checkpoints:
     assert checkpoints.latest_step() == 2
-  assert sorted(path.name for path in tmp_path.iterdir()) == ['1', '2']
+    checkpoints.save(3, state())
+  assert sorted(path.name for path in tmp_path.iterdir()) == ['2', '3']
 
 
 def test_half_a_save_is_none(tmp_path):
