@@ -130,6 +130,8 @@ def get_config() -> ConfigDict:
       'alternate_steps': 10,
       'batch_size': 8,
       'crop_size': 512,
+      # Progressive learning: (step, batch_size, crop_size), ..., what both become at a step.
+      'progressive': (),
       'fhf_path': 'with_restorer',
       'joint_restorer': False,
       'ema_decay': 0.999,

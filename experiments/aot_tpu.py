@@ -149,7 +149,8 @@ def compile_training(config: Any, case: Case, devices: list[Any], dtype: Any = j
   mesh = parallel.make_mesh(fsdp=case.fsdp, space=case.space, devices=devices)
   stage = build.build(PHASES[case.program], config, networks)
   batch_size = _batch(case)
-  parallel.check_batch(batch_size, stage.crop_size, mesh, rows=networks.least_rows)
+  crop = config[stage.name].crop_size
+  parallel.check_batch(batch_size, crop, mesh, rows=networks.least_rows)
   key = jax.random.key(0)
   state = jax.eval_shape(stage.init, key)
   state = parallel.abstract_like(state, parallel.state_shardings(mesh, state))
@@ -157,7 +158,7 @@ def compile_training(config: Any, case: Case, devices: list[Any], dtype: Any = j
   if stage.name == 'stage1':
     frozen = {'foundation': build.foundation(config).abstract_params()}
   frozen = parallel.abstract_like(frozen, jax.tree.map(lambda _: parallel.replicated(mesh), frozen))
-  shape = (batch_size, stage.crop_size, stage.crop_size, 3)
+  shape = (batch_size, crop, crop, 3)
   image = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=parallel.image_sharding(mesh))
   step = stage.steps[SCALE if stage.name == 'stage1' else case.program]
   return parallel.compile_step(step, state, frozen, {'clean': image, 'degraded': image})[0]

@@ -51,7 +51,8 @@ def stage_state(name: str, settings) -> tuple:
   else:
     frozen = jax.jit(networks.init_vae)(jax.random.key(1))
   state = jax.jit(stage.init)(jax.random.key(0))
-  images = jax.random.uniform(jax.random.key(2), (stage.batch_size, stage.crop_size, stage.crop_size, 3))
+  batch, crop = settings[name].batch_size, settings[name].crop_size
+  images = jax.random.uniform(jax.random.key(2), (batch, crop, crop, 3))
   return jax.jit(stage.steps[STEPS[name]]), state, frozen, {'clean': images, 'degraded': images}
 
 

@@ -113,8 +113,9 @@ def gradients(run: pathlib.Path) -> list[dict[str, dict[str, float]]]:
       for name in weights
     }
 
-  rows, prepare = [], jax.jit(found.prepare(stage))
-  with found.batches(stage, start_step=last) as batches:
+  (stretch,) = stage.stretches_from(last)
+  rows, prepare = [], jax.jit(found.prepare(stage, stretch))
+  with found.batches(stage, stretch) as batches:
     for index in range(BATCHES):
       batch = prepare(parallel.put_batch(next(batches), found.mesh), jnp.int32(index))
       rows.append(jax.tree.map(lambda x: round(float(x), 4), norms(params, batch, stream_key(0, 'diagnose', index))))

@@ -94,12 +94,13 @@ def fine_tune(
   optimizer = optim.Optimizer(**(config.optim.restorer.to_dict() | constant), first_step=0, last_step=steps)
   run = train.Run(config, options.runs / options.scale / 'fig2_finetuning')
   (stage,) = run.unfinished
-  prepare = jax.jit(run.prepare(stage), out_shardings=parallel.image_sharding(run.mesh))
+  (stretch,) = stage.stretches
+  prepare = jax.jit(run.prepare(stage, stretch), out_shardings=parallel.image_sharding(run.mesh))
   step = jax.jit(make_step(start.networks, optimizer, mode, cutoff=config.losses.hf_cutoff))
   params = {name: start.params[name] for name in ('restorer', 'vae')}
   stats, latent, opt = start.params['restorer_stats'], start.params['latent'], optimizer.init(params)
   rows = [{'step': 0} | check(start.params)]
-  with run.batches(stage, start_step=0) as batches:
+  with run.batches(stage, stretch) as batches:
     for index in range(steps):
       batch = prepare(parallel.put_batch(next(batches), run.mesh), np.int32(index))
       params, opt, stats, _ = step(params, opt, stats, latent, batch, np.int32(index))

@@ -11,6 +11,8 @@ the same process: on the machine that trained.
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import itertools
 import json
 import pathlib
 import statistics
@@ -27,36 +29,63 @@ from lh_jax import parallel
 from lh_jax import results
 from lh_jax import stages as stages_lib
 from lh_jax.stages import build
+from lh_jax.stages import stage1
 import records
 
 TENTHS = 10
-PHASES = {
-  'reconstruction': 'stage 1, L_VAE alone',
-  'stage1': 'stage 1, all losses',
-  'restorer': 'restorer',
-  'lora': 'LoRA branches in turn',
-}
 
 
-def phases(config: ConfigDict, lines: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-  """Returns the logged lines of each phase, steps counted within it; where a step was logged twice, the later."""
-  alone, split = config.stage1.get('reconstruction_steps', 0), config.stage2.restorer_steps
-  spans = {  # steps of the stage, after the first and up to the last
-    'reconstruction': (0, alone),
-    'stage1': (alone, config.stage1.steps),
-    'restorer': (0, split),
-    'lora': (split, split + config.stage2.lora_steps),
-  }
-  found: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in PHASES}
+@dataclasses.dataclass(frozen=True)
+class Phase:
+  """Steps of a stage with one loss and batches of one size: those after `first`, up to `last`."""
+
+  kind: str  # 'L_VAE' or 'stage 1' (all losses), 'restorer' or 'LoRA' (both branches in turn)
+  first: int
+  last: int
+  batch: int
+  crop: int
+
+  @property
+  def stage(self) -> str:
+    """'stage1' or 'stage2'."""
+    return 'stage1' if self.kind in ('L_VAE', 'stage 1') else 'stage2'
+
+  @property
+  def name(self) -> str:
+    """For a reader."""
+    return f'{self.kind}, {self.batch} x {self.crop} px'
+
+  def runs(self, step: str) -> bool:
+    """Whether a step function of its stage is one of its own."""
+    kinds = {stage1.RECONSTRUCTION: 'L_VAE', 'restorer': 'restorer', 'encoder_lora': 'LoRA', 'decoder_lora': 'LoRA'}
+    return kinds.get(step, 'stage 1') == self.kind
+
+
+def phases(config: ConfigDict) -> list[Phase]:
+  """Returns the phases of both stages, in order."""
+  first, second = config.stage1, config.stage2
+  split, end = second.restorer_steps, second.restorer_steps + second.lora_steps
+  sizes = [(0, second.batch_size, second.crop_size), *second.get('progressive', ())]
+  cuts = sorted({0, split, end, *(step for step, _, _ in sizes)})
+  found = [
+    Phase('L_VAE', 0, first.get('reconstruction_steps', 0), first.batch_size, first.crop_size),
+    Phase('stage 1', first.get('reconstruction_steps', 0), first.steps, first.batch_size, first.crop_size),
+  ]
+  for start, stop in itertools.pairwise(cuts):
+    _, batch, crop = max(change for change in sizes if change[0] <= start)
+    found.append(Phase('restorer' if start < split else 'LoRA', start, stop, batch, crop))
+  return [phase for phase in found if phase.first < phase.last]
+
+
+def lines_of(phase: Phase, lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+  """Returns the logged lines of a phase, steps counted within it; where a step was logged twice, the later."""
+  found: dict[int, dict[str, Any]] = {}
   for line in lines:
-    stage = 'stage1' if 'perf/stage1/steps_per_sec' in line else 'stage2'
-    for name in ('reconstruction', 'stage1') if stage == 'stage1' else ('restorer', 'lora'):
-      first, last = spans[name]
-      if first < line['step'] <= last:
-        perf = {key.rpartition('/')[2]: value for key, value in line.items() if key.startswith(f'perf/{stage}/')}
-        losses = {key.partition('/')[2]: value for key, value in line.items() if key.startswith(f'{stage}/')}
-        found[name][line['step'] - first] = losses | {'perf': perf}
-  return {name: [{'step': step, **value} for step, value in sorted(rows.items())] for name, rows in found.items()}
+    if f'perf/{phase.stage}/steps_per_sec' in line and phase.first < line['step'] <= phase.last:
+      perf = {key.rpartition('/')[2]: value for key, value in line.items() if key.startswith(f'perf/{phase.stage}/')}
+      losses = {key.partition('/')[2]: value for key, value in line.items() if key.startswith(f'{phase.stage}/')}
+      found[line['step'] - phase.first] = losses | {'perf': perf}
+  return [{'step': step, **value} for step, value in sorted(found.items())]
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -79,26 +108,24 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
   }
 
 
-def operations(config: ConfigDict) -> dict[str, dict[str, float]]:
-  """Compiles the step functions; returns GFLOP of one step of each, and of one image."""
+def operations(config: ConfigDict, wanted: Sequence[Phase]) -> dict[str, float]:
+  """Compiles the step functions of some phases; returns {name of the phase: GFLOP of an image, mean of its steps}."""
   networks = networks_lib.build({name: config[name].to_dict() for name in networks_lib.SECTIONS})
   mesh = parallel.make_mesh(devices=jax.devices()[:1])
   found = {}
-  for name in build.STAGES:
-    stage: stages_lib.Stage = build.build(name, config, networks)
+  for phase in wanted:
+    stage: stages_lib.Stage = build.build(phase.stage, config, networks)
     state = jax.eval_shape(stage.init, jax.random.key(0))
     state = parallel.abstract_like(state, parallel.state_shardings(mesh, state))
     frozen = jax.eval_shape(networks.init_vae, jax.random.key(0))
-    if name == 'stage1':
+    if phase.stage == 'stage1':
       frozen = {'foundation': build.foundation(config).abstract_params()}
-    image = jax.ShapeDtypeStruct((stage.batch_size, stage.crop_size, stage.crop_size, 3), jnp.float32)
-    for phase in stage.steps:
-      step = jax.jit(stage.steps[phase]).lower(state, frozen, {'clean': image, 'degraded': image}).compile()
-      gflop = step.cost_analysis()['flops'] / 1e9
-      found[phase] = {'gflop': gflop, 'gflop_per_image': gflop / stage.batch_size}
-  # The steps of stage 1 with all losses differ in one small decoding: their mean.
-  scales = [found.pop(phase) for phase in list(found) if phase.startswith('scale_')]
-  found['stage1'] = {key: statistics.fmean(scale[key] for scale in scales) for key in scales[0]}
+    image = jax.ShapeDtypeStruct((phase.batch, phase.crop, phase.crop, 3), jnp.float32)
+    flops = []
+    for name in filter(phase.runs, stage.steps):
+      step = jax.jit(stage.steps[name]).lower(state, frozen, {'clean': image, 'degraded': image}).compile()
+      flops.append(step.cost_analysis()['flops'])
+    found[phase.name] = statistics.fmean(flops) / phase.batch / 1e9
   return found
 
 
@@ -113,17 +140,23 @@ def main() -> None:
   config = ConfigDict(json.loads((options.workdir / 'config.json').read_text(encoding='utf-8')))
   config.data.path = ''  # of the machine that trained
   lines = [json.loads(line) for line in (options.workdir / 'metrics.jsonl').read_text(encoding='utf-8').splitlines()]
-  found = {name: summary(rows) for name, rows in phases(config, lines).items() if rows}
+  logged = {phase: lines_of(phase, lines) for phase in phases(config)}
+  found = {phase.name: summary(logged[phase]) for phase in logged if logged[phase]}
   report = records.made_by() | {'note': options.note, 'cpu': records.cpu(), 'config': config.to_dict(), 'phases': found}
   if options.rate:
-    counted, dense = operations(config), dense_convolution(5)
-    report |= {'operations': counted, 'dense_conv_gflops_per_sec': round(dense, 1)}
-    for name in found.keys() & counted.keys():
-      rate = counted[name]['gflop_per_image'] * found[name]['images_per_sec']
-      found[name] |= {'gflops_per_sec': round(rate, 1), 'of_dense_conv': round(rate / dense, 3)}
+    counted = operations(config, [phase for phase in logged if logged[phase]])
+    dense = dense_convolution(5)
+    report['dense_conv_gflops_per_sec'] = round(dense, 1)
+    for name, gflop in counted.items():
+      rate = gflop * found[name]['images_per_sec']
+      found[name] |= {
+        'gflop_per_image': round(gflop, 2),
+        'gflops_per_sec': round(rate, 1),
+        'of_dense_conv': round(rate / dense, 3),
+      }
   results.write_json(options.output, report, indent=1)
   for name, phase in found.items():
-    print(PHASES[name], {key: value for key, value in phase.items() if key != 'course'}, phase['course'][-1])
+    print(name, {key: value for key, value in phase.items() if key != 'course'}, phase['course'][-1])
 
 
 if __name__ == '__main__':

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from typing import Any, TYPE_CHECKING
 
@@ -25,16 +26,15 @@ PREVIEW_IMAGES = 4
 
 
 class Loop:
-  """The compiled functions of one stage, and the loop over them."""
+  """The compiled functions of one stretch of a stage, and the loop over them."""
 
-  def __init__(self, run: train.Run, stage: stages_lib.Stage, state: Any, frozen: Any, start: int):
-    """Compiles every function that the steps from `start` need; `state` and `frozen` are abstract, with shardings."""
-    self.stage = stage
+  def __init__(self, run: train.Run, stage: stages_lib.Stage, stretch: stages_lib.Stretch, state: Any, frozen: Any):
+    """Compiles every function that the steps need; `state` and `frozen` are abstract, with shardings."""
+    self.stage, self.stretch = stage, stretch
     self.mesh = run.mesh
     self.settings = run.config.train
-    self.start = start
     self.profile = run.workdir / 'profile' if run.config.profile else None
-    with run.batches(stage, start_step=stage.total_steps - 1) as batches:
+    with run.batches(stage, dataclasses.replace(stretch, start=stretch.stop - 1)) as batches:
       host_batch = next(batches)
     sharding = parallel.batch_sharding(self.mesh)
     scale = jax.process_count()
@@ -44,11 +44,11 @@ class Loop:
     }
     sharding = parallel.image_sharding(self.mesh)
     self.images = run.images
-    prepare = jax.jit(run.prepare(stage), out_shardings=sharding).lower(raw, state.step, self.images)
+    prepare = jax.jit(run.prepare(stage, stretch), out_shardings=sharding).lower(raw, state.step, self.images)
     self.prepare = prepare.compile()
     batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), prepare.out_info)
     self.steps, self.compile_seconds = {}, 0.0
-    for phase in sorted({stage.phase(step) for step in range(start, stage.total_steps)}):
+    for phase in sorted({stage.phase(step) for step in range(stretch.start, stretch.stop)}):
       self.steps[phase], seconds = parallel.compile_step(stage.steps[phase], state, frozen, batch)
       self.compile_seconds += seconds
       log.info('%s: compiled the step %s in %.1f s.', stage.name, phase, seconds)
@@ -66,21 +66,21 @@ class Loop:
     checkpoints: checkpoint.Checkpointer,
     logs: logs_lib.Logs,
   ) -> tuple[TrainState, dict[str, float]]:
-    """Runs from `self.start` to the end; returns the final state and the last metrics."""
+    """Runs the stretch; returns the final state and the last metrics."""
     total, settings = self.stage.total_steps, self.settings
+    start, stop = self.stretch.start, self.stretch.stop
     meter = logs_lib.Meter(
       self.stage.name,
-      start=self.start,
+      start=start,
       total_steps=total,
-      batch_size=self.stage.batch_size,
+      batch_size=self.stretch.batch_size,
       compile_seconds=self.compile_seconds,
     )
     metrics: dict[str, float] = {}
-    first = self.start + 1
     # Process 0 alone writes images, but all compute them.
     shows_images = parallel.gather(logs.shows_images)[0]
-    with preemption.Notice() as notice, profile_lib.Profiler(self.profile, first=first, last=total) as profiler:
-      for done in range(first, total + 1):
+    with preemption.Notice() as notice, profile_lib.Profiler(self.profile, first=start + 1, last=stop) as profiler:
+      for done in range(start + 1, stop + 1):
         with profiler.step(done, self.stage.name):
           # A value that slips from the host into a step would be sent anew each time.
           raw = parallel.put_batch(next(batches), self.mesh)
@@ -89,7 +89,7 @@ class Loop:
             state, step_metrics = self.steps[self.stage.phase(done - 1)](state, frozen, batch)
         profiler.ended(done, state)
         meter.add(step_metrics)
-        last, stopping = done == total, notice.came()
+        last, stopping = done == stop, notice.came()
         save = last or stopping or done % settings.checkpoint_steps == 0
         # A state is saved only after its losses were seen to be finite.
         if save or done % settings.log_steps == 0:

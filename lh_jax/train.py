@@ -10,6 +10,7 @@ A work directory holds config.json, checkpoints/<stage>/, metrics.jsonl, TensorB
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import pathlib
 from typing import Any, Callable
@@ -120,7 +121,8 @@ class Run:
     check_settings(config)
     stages = [stages_build.build(name, config, self.networks) for name in config.train.stages]
     for stage in stages:
-      parallel.check_batch(stage.batch_size, stage.crop_size, self.mesh, rows=self.networks.least_rows)
+      for stretch in stage.stretches:
+        parallel.check_batch(stretch.batch_size, stretch.crop_size, self.mesh, rows=self.networks.least_rows)
     self.unfinished = [stage for stage in stages if not self._finished(stage)]
     if not self.unfinished:
       log.info('Every stage of %s has finished.', workdir)
@@ -142,12 +144,13 @@ class Run:
       cache_gib=config.data.cache_gib,
       painted=config.data.dead_leaves.to_dict(),
       levels=config.data.pyramid,
-      least=min(stage.crop_size for stage in stages),
+      least=min(stretch.crop_size for stage in stages for stretch in stage.stretches),
     )
     self.resident = 0 < resident.packed_bytes(self.source) <= config.data.device_gib * 2**30
     for stage in self.unfinished:
-      self.batches(stage, start_step=stage.total_steps).close()
-      self.prepare(stage)
+      for stretch in stage.stretches:
+        self.batches(stage, dataclasses.replace(stretch, start=stretch.stop)).close()
+        self.prepare(stage, stretch)
       # Traces every network, so that an option that does not fit one of them is found now.
       jax.eval_shape(stage.init, jax.random.key(0))
     self.source.check_readable(limit=SMALL_DATA_SET)
@@ -178,9 +181,11 @@ class Run:
           stage.name,
           {name: sum(leaf.size for leaf in jax.tree.leaves(tree)) for name, tree in state.params.items()},
         )
-      with self.batches(stage, start_step=start) as batches:
-        loop = loop_lib.Loop(self, stage, abstract, parallel.abstract_like(frozen, frozen_shardings), start)
-        state, metrics = loop.run(state, frozen, batches, checkpoints, logs)
+      metrics: dict[str, float] = {}
+      for stretch in stage.stretches_from(start):
+        with self.batches(stage, stretch) as batches:
+          loop = loop_lib.Loop(self, stage, stretch, abstract, parallel.abstract_like(frozen, frozen_shardings))
+          state, metrics = loop.run(state, frozen, batches, checkpoints, logs)
     params = jax.device_get(jax.jit(stage.export, out_shardings=parallel.replicated(self.mesh))(state, frozen))
     # Together: the next stage reads the export on every process.
     hosts.together(lambda: self._save_export(exports.Export(sections=self.sections, params=params, stage=stage.name)))
@@ -266,20 +271,20 @@ class Run:
       self.workdir / 'checkpoints' / stage.name, identity=identity, keep=self.config.train.keep_checkpoints
     )
 
-  def prepare(self, stage: stages_lib.Stage) -> Callable[..., stages_lib.Batch]:
-    """Returns the function that turns this stage's host batches into training batches on the devices."""
+  def prepare(self, stage: stages_lib.Stage, stretch: stages_lib.Stretch) -> Callable[..., stages_lib.Batch]:
+    """Returns the function that turns a stretch's host batches into training batches on the devices."""
     data = self.config.data
     return prepare.make(
       tasks=tuple(data.tasks),
       severity=tuple(data.severity),
-      crop_size=stage.crop_size,
+      crop_size=stretch.crop_size,
       seed=self.config.train.seed,
       stream=stage.name,
       mesh=self.mesh,
     )
 
-  def batches(self, stage: stages_lib.Stage, *, start_step: int) -> pipeline.TrainingBatches:
-    """Returns this process's share of the stage's batches from a step on."""
+  def batches(self, stage: stages_lib.Stage, stretch: stages_lib.Stretch) -> pipeline.TrainingBatches:
+    """Returns this process's share of a stretch's batches."""
     data = self.config.data
     weights = tuple(data.task_weights)
     if stage.name == 'stage1' and data.stage1_tasks:
@@ -289,11 +294,11 @@ class Run:
       tasks=tuple(data.tasks),
       task_weights=weights,
       pairs_only=degradations.UNMODELLED,
-      batch_size=stage.batch_size,
-      crop_size=stage.crop_size,
+      batch_size=stretch.batch_size,
+      crop_size=stretch.crop_size,
       seed=zlib.crc32(f'{self.config.train.seed}/{stage.name}/data'.encode()),
-      start_step=start_step,
-      num_steps=stage.total_steps,
+      start_step=stretch.start,
+      num_steps=stretch.stop,
       process_index=jax.process_index(),
       process_count=jax.process_count(),
       places_only=self.resident,

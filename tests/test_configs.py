@@ -8,6 +8,7 @@ import pytest
 
 from lh_jax import networks as networks_lib
 from lh_jax import train
+from lh_jax.data import sources
 from lh_jax.stages import build
 
 from tests.conftest import ROOT
@@ -80,6 +81,16 @@ def flat(config, prefix=''):
 def test_unknown_argument(name):
   with pytest.raises(ValueError, match="Unknown argument 'fast'"):
     load(name, 'fast')
+
+
+@pytest.mark.parametrize('scale', ['cpu', 'gpu'])
+def test_what_the_bundled_recipe_draws_holds_its_crops(scale):
+  config = load('bundled', scale)
+  networks = networks_lib.build({section: config[section].to_dict() for section in networks_lib.SECTIONS})
+  crops = [stretch.crop_size for name in build.STAGES for stretch in build.build(name, config, networks).stretches]
+  ours = '+'.join(part for part in config.data.source.split('+') if part != 'folder')
+  items = sources.build(ours, painted=config.data.dead_leaves.to_dict()).items
+  assert max(crops) <= min(min(item.height, item.width) for item in items)
 
 
 def test_the_papers_constants():

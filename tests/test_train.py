@@ -38,6 +38,21 @@ def test_a_run_leaves_what_it_promises(run):
   assert restored.shape == (10, 12, 3)
 
 
+def test_progressive_learning_resumes_within_a_stretch(run, tmp_path, tiny_config, caplog):
+  workdir, _, _ = run
+  tiny_config.train.update({'stages': ('stage2',), 'init_from': str(workdir)})
+  tiny_config.stage2.update({'restorer_steps': 3, 'lora_steps': 1, 'progressive': ((1, 16, 64), (3, 8, 40))})
+  state, _ = train.train(tiny_config, tmp_path)
+  lines = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
+  images = [line['perf/stage2/images_per_sec'] / line['perf/stage2/steps_per_sec'] for line in lines]
+  np.testing.assert_allclose(images, [8, 16, 16, 8])
+  shutil.rmtree(tmp_path / 'checkpoints' / 'stage2' / '4')
+  with caplog.at_level('INFO'):
+    again, _ = train.train(tiny_config, tmp_path)
+  assert 'resuming from step 2 of 4' in caplog.text
+  jax.tree.map(np.testing.assert_array_equal, jax.device_get(again), jax.device_get(state))
+
+
 def test_stage2_left_the_vae_of_stage1_alone(run, tmp_path, tiny_config):
   """Stage 2 from another run's VAE: the exported VAE is that VAE, bit for bit."""
   workdir, _, _ = run
@@ -76,7 +91,7 @@ def test_stage1_may_meet_some_tasks_only(tmp_path, tiny_config):
   run = train.Run(tiny_config, tmp_path)
   drawn = []
   for stage in run.unfinished:
-    with run.batches(stage, start_step=0) as batches:
+    with run.batches(stage, *stage.stretches) as batches:
       drawn.append({int(task) for _ in range(stage.total_steps) for task in next(batches)['task']})
   assert drawn == [{1}, {0, 1}]
 

@@ -19,14 +19,29 @@ StepFn = Callable[[TrainState, Any, Batch], tuple[TrainState, Metrics]]
 
 
 @dataclasses.dataclass(frozen=True)
+class Stretch:
+  """Consecutive steps of a stage whose batches are of one size.
+
+  Attributes:
+    start: number of its first step.
+    stop: number of the step after its last.
+    batch_size: global batch.
+    crop_size: side of a training crop in pixels.
+  """
+
+  start: int
+  stop: int
+  batch_size: int
+  crop_size: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Stage:
   """One stage of training.
 
   Attributes:
     name: 'stage1' or 'stage2'.
-    total_steps: length of the stage.
-    batch_size: global batch.
-    crop_size: side of a training crop in pixels.
+    stretches: all its steps, in order.
     init: key -> state; pure, so that it can be traced for shapes and compiled with shardings.
     steps: {phase: step(state, frozen, batch) -> (state, metrics)}, pure.
     phase: host step number -> the phase that step belongs to.
@@ -35,11 +50,20 @@ class Stage:
   """
 
   name: str
-  total_steps: int
-  batch_size: int
-  crop_size: int
+  stretches: tuple[Stretch, ...]
   init: Callable[[jax.Array], TrainState]
   steps: Mapping[str, StepFn]
   phase: Callable[[int], str]
   export: Callable[[TrainState, Any], dict[str, Any]]
   preview: Callable[[TrainState, Any, Batch], dict[str, jax.Array]]
+
+  @property
+  def total_steps(self) -> int:
+    """Length of the stage."""
+    return self.stretches[-1].stop
+
+  def stretches_from(self, step: int) -> list[Stretch]:
+    """Returns what is left after so many steps."""
+    return [
+      dataclasses.replace(stretch, start=max(stretch.start, step)) for stretch in self.stretches if step < stretch.stop
+    ]

@@ -208,9 +208,7 @@ def make(stage: Stage1) -> stages.Stage:
     steps[RECONSTRUCTION] = step_at(None)
   return stages.Stage(
     name='stage1',
-    total_steps=stage.steps,
-    batch_size=stage.batch_size,
-    crop_size=stage.crop_size,
+    stretches=(stages.Stretch(0, stage.steps, stage.batch_size, stage.crop_size),),
     init=stage.init,
     steps=steps,
     phase=stage.phase,

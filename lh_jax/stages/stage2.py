@@ -47,8 +47,9 @@ class Stage2:
     lora_steps: length of 2b; 0 leaves it out.
     lora_phases: what 2b takes in turn: some of `LORA_PHASES`, FHF and PHF.
     alternate_steps: steps between switches of FHF and PHF in 2b.
-    batch_size: global batch.
-    crop_size: side of a crop, in pixels.
+    batch_size: global batch, at first.
+    crop_size: side of a crop, in pixels, at first.
+    progressive: progressive learning: (step, batch_size, crop_size), ..., what both are from a step on.
     fhf_path: 'with_restorer' or 'paper' (Eq. 8 as printed).
     joint_restorer: also train theta in FHF steps.
     ema_decay: decay of the average of the restorer's parameters, which is exported.
@@ -64,6 +65,7 @@ class Stage2:
   alternate_steps: int
   batch_size: int
   crop_size: int
+  progressive: tuple[tuple[int, int, int], ...]
   fhf_path: str
   joint_restorer: bool
   ema_decay: float
@@ -79,16 +81,25 @@ class Stage2:
       raise ValueError(f'stage2.lora_phases must name some of {LORA_PHASES}, got {tuple(self.lora_phases)}.')
     if self.alternate_steps < 1:
       raise ValueError(f'stage2.alternate_steps must be at least 1, got {self.alternate_steps}.')
-    factor = self.networks.vae.preset.factor
-    if self.crop_size % factor or self.crop_size % 8:
+    if any(len(change) != 3 for change in self.progressive):
+      raise ValueError(f'stage2.progressive must hold triples (step, batch_size, crop_size), got {self.progressive}.')
+    lengths = [stretch.stop - stretch.start for stretch in self.stretches]
+    if min(lengths) < 1:
       raise ValueError(
-        f'stage2.crop_size={self.crop_size} must be a multiple of {max(factor, 8)}, for the VAE and the discriminator.'
+        f'The steps of stage2.progressive must increase, within 1..{sum(lengths) - 1}, got '
+        f'{[step for step, _, _ in self.progressive]}.'
       )
+    factor = max(self.networks.vae.preset.factor, 8)
+    for name, crop in (('crop_size', self.crop_size), *(('progressive', crop) for _, _, crop in self.progressive)):
+      if crop % factor:
+        raise ValueError(f'stage2.{name}={crop} must be a multiple of {factor}, for the VAE and the discriminator.')
 
   @property
-  def total_steps(self) -> int:
-    """Length of the stage."""
-    return self.restorer_steps + self.lora_steps
+  def stretches(self) -> tuple[stages.Stretch, ...]:
+    """The steps, by the size of their batches."""
+    changes = ((0, self.batch_size, self.crop_size), *self.progressive)
+    stops = (*(step for step, _, _ in self.progressive), self.restorer_steps + self.lora_steps)
+    return tuple(stages.Stretch(start, stop, *sizes) for (start, *sizes), stop in zip(changes, stops))
 
   def phase(self, step: int) -> str:
     """Returns which step function a step belongs to."""
@@ -234,9 +245,7 @@ def make(stage: Stage2) -> stages.Stage:
   """Returns the stage's value."""
   return stages.Stage(
     name='stage2',
-    total_steps=stage.total_steps,
-    batch_size=stage.batch_size,
-    crop_size=stage.crop_size,
+    stretches=stage.stretches,
     init=stage.init,
     steps={
       'restorer': stage.restorer_step,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from lh_jax import networks as networks_lib
+from lh_jax import stages
 from lh_jax.stages import build
 
 
@@ -186,6 +187,17 @@ def test_one_lora_phase_alone(tiny_config):
   assert [stage.phase(step) for step in range(stage.total_steps)] == ['restorer'] + ['decoder_lora'] * 30
 
 
+def test_progressive_learning(tiny_config):
+  """Batch and crop change at the steps named; what is left after some steps begins there."""
+  tiny_config.stage2.update({'restorer_steps': 6, 'lora_steps': 4, 'progressive': ((3, 4, 64), (6, 2, 96))})
+  _, stage = make(tiny_config, 'stage2')
+  first, second, third = stage.stretches
+  assert first == stages.Stretch(0, 3, 8, 32) and third == stages.Stretch(6, 10, 2, 96) and stage.total_steps == 10
+  assert stage.stretches_from(4) == [stages.Stretch(4, 6, 4, 64), third]
+  assert stage.stretches_from(6) == [third] and stage.stretches_from(10) == []
+  assert stage.stretches_from(0) == [first, second, third]
+
+
 PHASE_TRAINS = {
   'restorer': {'restorer'},
   'encoder_lora': {'encoder_lora'},
@@ -304,6 +316,10 @@ def test_export_of_stage2_is_a_whole_model(tiny_config, batch):
     ('stage2', 'stage2.lora_phases', ('fhf',), r"stage2.lora_phases must name some of .*got \('fhf',\)"),
     ('stage2', 'stage2.alternate_steps', 0, 'stage2.alternate_steps must be at least 1, got 0'),
     ('stage2', 'stage2.crop_size', 36, 'stage2.crop_size=36 must be a multiple of 8'),
+    ('stage2', 'stage2.progressive', ((2, 4, 36),), 'stage2.progressive=36 must be a multiple of 8'),
+    ('stage2', 'stage2.progressive', ((2, 4),), r'triples \(step, batch_size, crop_size\), got \(\(2, 4\),\)'),
+    ('stage2', 'stage2.progressive', ((2, 4, 64), (2, 2, 64)), r'must increase, within 1..5, got \[2, 2\]'),
+    ('stage2', 'stage2.progressive', ((6, 4, 64),), r'must increase, within 1..5, got \[6\]'),
     ('stage3', 'train.seed', 0, "Unknown stage 'stage3' in train.stages; known"),
   ],
 )
