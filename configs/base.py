@@ -130,7 +130,7 @@ def get_config() -> ConfigDict:
       'alternate_steps': 10,
       'batch_size': 8,
       'crop_size': 512,
-      # Progressive learning: (step, batch_size, crop_size), ..., what both become at a step.
+      # Progressive learning: ((step, batch_size, crop_size), ...), what both become after so many steps of the stage.
       'progressive': (),
       'fhf_path': 'with_restorer',
       'joint_restorer': False,

@@ -5,8 +5,9 @@
 
 Stage 1, the restorer and the two branches follow each other in one run, as the paper orders them; the same command goes
 on after an interruption. The argument scales it: 'cpu', the default, to two cores in under two hours; 'gpu' to the
-paper's 64 000 + 32 000 steps on one accelerator. Steps, batches, crops (and with them what the foundation model sees)
-and the images that hold them differ, nothing else; on a GPU the images lie on it, so that it never waits for them.
+paper's 64 000 + 32 000 steps on one accelerator, with photographs of 512 pixels or more. Steps, batches and crops (and
+with them what the foundation model sees) differ; the embedded photographs are smaller than the crops of 'gpu', and left
+out; its images lie on the accelerator, so that it never waits for them.
 """
 
 from pathlib import Path
@@ -21,7 +22,6 @@ SCALES = {
     'stage2': {'restorer_steps': 11_000, 'lora_steps': 300, 'batch_size': 16, 'crop_size': 64},
   },
   'gpu': {
-    # Without the embedded photographs, which are smaller than these crops.
     'data': {'source': 'folder+dead_leaves', 'device_gib': 8.0},
     'stage1': {'steps': 64_000, 'reconstruction_steps': 53_000, 'batch_size': 16, 'crop_size': 256},
     'stage2': {'restorer_steps': 24_000, 'lora_steps': 8_000, 'batch_size': 8, 'crop_size': 512},

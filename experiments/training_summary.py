@@ -11,12 +11,13 @@ the same process: on the machine that trained.
 from __future__ import annotations
 
 import argparse
+import collections
 import dataclasses
 import itertools
 import json
 import pathlib
 import statistics
-from typing import Any, Sequence
+from typing import Any, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -27,54 +28,63 @@ from bench_inference import dense_convolution
 from lh_jax import networks as networks_lib
 from lh_jax import parallel
 from lh_jax import results
-from lh_jax import stages as stages_lib
 from lh_jax.stages import build
 from lh_jax.stages import stage1
 import records
 
 TENTHS = 10
+# What a reader calls the phases of a stage (`stages.Stage.phase`); those of stage 1 with all losses are many.
+KINDS = {
+  stage1.RECONSTRUCTION: 'stage 1, L_VAE alone',
+  'restorer': 'restorer',
+  'encoder_lora': 'LoRA branches',
+  'decoder_lora': 'LoRA branches',
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
   """Steps of a stage with one loss and batches of one size: those after `first`, up to `last`."""
 
-  kind: str  # 'L_VAE' or 'stage 1' (all losses), 'restorer' or 'LoRA' (both branches in turn)
+  kind: str
+  stage: str
   first: int
   last: int
   batch: int
   crop: int
-
-  @property
-  def stage(self) -> str:
-    """'stage1' or 'stage2'."""
-    return 'stage1' if self.kind in ('L_VAE', 'stage 1') else 'stage2'
+  functions: Mapping[str, int]  # {step function: how many of the steps are its}
 
   @property
   def name(self) -> str:
-    """For a reader."""
-    return f'{self.kind}, {self.batch} x {self.crop} px'
+    """Of this phase alone."""
+    return f'{self.kind}, steps {self.first + 1} to {self.last}: {self.batch} crops of {self.crop} px'
 
-  def runs(self, step: str) -> bool:
-    """Whether a step function of its stage is one of its own."""
-    kinds = {stage1.RECONSTRUCTION: 'L_VAE', 'restorer': 'restorer', 'encoder_lora': 'LoRA', 'decoder_lora': 'LoRA'}
-    return kinds.get(step, 'stage 1') == self.kind
+
+def load(workdir: pathlib.Path) -> ConfigDict:
+  """Returns the configuration of a run, also of one from before there was progressive learning."""
+  config = ConfigDict(json.loads((workdir / 'config.json').read_text(encoding='utf-8')))
+  config.data.path = ''  # of the machine that trained
+  if 'progressive' not in config.stage2:
+    config.stage2.progressive = ()
+  return config
 
 
 def phases(config: ConfigDict) -> list[Phase]:
   """Returns the phases of both stages, in order."""
-  first, second = config.stage1, config.stage2
-  split, end = second.restorer_steps, second.restorer_steps + second.lora_steps
-  sizes = [(0, second.batch_size, second.crop_size), *second.get('progressive', ())]
-  cuts = sorted({0, split, end, *(step for step, _, _ in sizes)})
-  found = [
-    Phase('L_VAE', 0, first.get('reconstruction_steps', 0), first.batch_size, first.crop_size),
-    Phase('stage 1', first.get('reconstruction_steps', 0), first.steps, first.batch_size, first.crop_size),
-  ]
-  for start, stop in itertools.pairwise(cuts):
-    _, batch, crop = max(change for change in sizes if change[0] <= start)
-    found.append(Phase('restorer' if start < split else 'LoRA', start, stop, batch, crop))
-  return [phase for phase in found if phase.first < phase.last]
+  networks = networks_lib.build({name: config[name].to_dict() for name in networks_lib.SECTIONS})
+  found = []
+  for name in build.STAGES:
+    stage = build.build(name, config, networks)
+    for stretch in stage.stretches:
+      steps = (
+        (KINDS.get(stage.phase(step), 'stage 1, all losses'), step) for step in range(stretch.start, stretch.stop)
+      )
+      for kind, group in itertools.groupby(steps, key=lambda pair: pair[0]):
+        numbers = [step for _, step in group]
+        functions = collections.Counter(map(stage.phase, numbers))
+        sizes = (stretch.batch_size, stretch.crop_size)
+        found.append(Phase(kind, name, numbers[0], numbers[-1] + 1, *sizes, functions))
+  return found
 
 
 def lines_of(phase: Phase, lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -108,25 +118,22 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
   }
 
 
-def operations(config: ConfigDict, wanted: Sequence[Phase]) -> dict[str, float]:
-  """Compiles the step functions of some phases; returns {name of the phase: GFLOP of an image, mean of its steps}."""
+def operations(config: ConfigDict, phase: Phase) -> float:
+  """Compiles the step functions of a phase; returns GFLOP of an image, the mean over its steps."""
   networks = networks_lib.build({name: config[name].to_dict() for name in networks_lib.SECTIONS})
   mesh = parallel.make_mesh(devices=jax.devices()[:1])
-  found = {}
-  for phase in wanted:
-    stage: stages_lib.Stage = build.build(phase.stage, config, networks)
-    state = jax.eval_shape(stage.init, jax.random.key(0))
-    state = parallel.abstract_like(state, parallel.state_shardings(mesh, state))
-    frozen = jax.eval_shape(networks.init_vae, jax.random.key(0))
-    if phase.stage == 'stage1':
-      frozen = {'foundation': build.foundation(config).abstract_params()}
-    image = jax.ShapeDtypeStruct((phase.batch, phase.crop, phase.crop, 3), jnp.float32)
-    flops = []
-    for name in filter(phase.runs, stage.steps):
-      step = jax.jit(stage.steps[name]).lower(state, frozen, {'clean': image, 'degraded': image}).compile()
-      flops.append(step.cost_analysis()['flops'])
-    found[phase.name] = statistics.fmean(flops) / phase.batch / 1e9
-  return found
+  stage = build.build(phase.stage, config, networks)
+  state = jax.eval_shape(stage.init, jax.random.key(0))
+  state = parallel.abstract_like(state, parallel.state_shardings(mesh, state))
+  frozen = jax.eval_shape(networks.init_vae, jax.random.key(0))
+  if phase.stage == 'stage1':
+    frozen = {'foundation': build.foundation(config).abstract_params()}
+  image = jax.ShapeDtypeStruct((phase.batch, phase.crop, phase.crop, 3), jnp.float32)
+  flops = 0.0
+  for name, count in phase.functions.items():
+    step = jax.jit(stage.steps[name]).lower(state, frozen, {'clean': image, 'degraded': image}).compile()
+    flops += count * step.cost_analysis()['flops']
+  return flops / sum(phase.functions.values()) / phase.batch / 1e9
 
 
 def main() -> None:
@@ -137,26 +144,26 @@ def main() -> None:
   parser.add_argument('--note', default='', help='what the configuration does not tell')
   parser.add_argument('-o', '--output', type=pathlib.Path, required=True)
   options = parser.parse_args()
-  config = ConfigDict(json.loads((options.workdir / 'config.json').read_text(encoding='utf-8')))
-  config.data.path = ''  # of the machine that trained
+  config = load(options.workdir)
   lines = [json.loads(line) for line in (options.workdir / 'metrics.jsonl').read_text(encoding='utf-8').splitlines()]
-  logged = {phase: lines_of(phase, lines) for phase in phases(config)}
-  found = {phase.name: summary(logged[phase]) for phase in logged if logged[phase]}
-  report = records.made_by() | {'note': options.note, 'cpu': records.cpu(), 'config': config.to_dict(), 'phases': found}
+  logged = [(phase, found) for phase in phases(config) if (found := lines_of(phase, lines))]
+  report = records.made_by() | {'note': options.note, 'cpu': records.cpu(), 'config': config.to_dict()}
+  report['phases'] = {phase.name: summary(found) for phase, found in logged}
   if options.rate:
-    counted = operations(config, [phase for phase in logged if logged[phase]])
     dense = dense_convolution(5)
     report['dense_conv_gflops_per_sec'] = round(dense, 1)
-    for name, gflop in counted.items():
-      rate = gflop * found[name]['images_per_sec']
-      found[name] |= {
+    for phase, _ in logged:
+      row = report['phases'][phase.name]
+      gflop = operations(config, phase)
+      rate = gflop * row['images_per_sec']
+      row |= {
         'gflop_per_image': round(gflop, 2),
         'gflops_per_sec': round(rate, 1),
         'of_dense_conv': round(rate / dense, 3),
       }
   results.write_json(options.output, report, indent=1)
-  for name, phase in found.items():
-    print(name, {key: value for key, value in phase.items() if key != 'course'}, phase['course'][-1])
+  for name, row in report['phases'].items():
+    print(name, {key: value for key, value in row.items() if key != 'course'}, row['course'][-1])
 
 
 if __name__ == '__main__':

@@ -181,11 +181,8 @@ class Run:
           stage.name,
           {name: sum(leaf.size for leaf in jax.tree.leaves(tree)) for name, tree in state.params.items()},
         )
-      metrics: dict[str, float] = {}
-      for stretch in stage.stretches_from(start):
-        with self.batches(stage, stretch) as batches:
-          loop = loop_lib.Loop(self, stage, stretch, abstract, parallel.abstract_like(frozen, frozen_shardings))
-          state, metrics = loop.run(state, frozen, batches, checkpoints, logs)
+      loop = loop_lib.Loop(self, stage, abstract, parallel.abstract_like(frozen, frozen_shardings), start)
+      state, metrics = loop.run(state, frozen, checkpoints, logs)
     params = jax.device_get(jax.jit(stage.export, out_shardings=parallel.replicated(self.mesh))(state, frozen))
     # Together: the next stage reads the export on every process.
     hosts.together(lambda: self._save_export(exports.Export(sections=self.sections, params=params, stage=stage.name)))
@@ -295,6 +292,7 @@ class Run:
       task_weights=weights,
       pairs_only=degradations.UNMODELLED,
       batch_size=stretch.batch_size,
+      stride=max(stretch.batch_size for stretch in stage.stretches),
       crop_size=stretch.crop_size,
       seed=zlib.crc32(f'{self.config.train.seed}/{stage.name}/data'.encode()),
       start_step=stretch.start,

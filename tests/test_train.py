@@ -38,18 +38,20 @@ def test_a_run_leaves_what_it_promises(run):
   assert restored.shape == (10, 12, 3)
 
 
-def test_progressive_learning_resumes_within_a_stretch(run, tmp_path, tiny_config, caplog):
+@pytest.mark.parametrize('done', [2, 3], ids=['within a stretch', 'between two'])
+def test_progressive_learning_resumes(run, tmp_path, tiny_config, caplog, done):
   workdir, _, _ = run
-  tiny_config.train.update({'stages': ('stage2',), 'init_from': str(workdir)})
+  tiny_config.train.update({'stages': ('stage2',), 'init_from': str(workdir), 'keep_checkpoints': 4})
   tiny_config.stage2.update({'restorer_steps': 3, 'lora_steps': 1, 'progressive': ((1, 16, 64), (3, 8, 40))})
   state, _ = train.train(tiny_config, tmp_path)
   lines = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
   images = [line['perf/stage2/images_per_sec'] / line['perf/stage2/steps_per_sec'] for line in lines]
   np.testing.assert_allclose(images, [8, 16, 16, 8])
-  shutil.rmtree(tmp_path / 'checkpoints' / 'stage2' / '4')
+  for step in range(done + 1, 5):
+    shutil.rmtree(tmp_path / 'checkpoints' / 'stage2' / str(step))
   with caplog.at_level('INFO'):
     again, _ = train.train(tiny_config, tmp_path)
-  assert 'resuming from step 2 of 4' in caplog.text
+  assert f'resuming from step {done} of 4' in caplog.text
   jax.tree.map(np.testing.assert_array_equal, jax.device_get(again), jax.device_get(state))
 
 

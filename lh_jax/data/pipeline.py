@@ -141,6 +141,7 @@ class _Samples:
   probabilities: np.ndarray
   steps: range
   batch_size: int
+  stride: int
   process_index: int
   process_count: int
   crop_size: int
@@ -157,6 +158,8 @@ class _Samples:
     start, stop = self.steps.start, self.steps.stop
     if self.seed < 0 or not 0 <= start <= stop:
       raise ValueError(f'need seed >= 0 and 0 <= start_step <= num_steps, got {self.seed}, {start}, {stop}')
+    if self.stride < self.batch_size:
+      raise ValueError(f'stride {self.stride} is less than batch_size {self.batch_size}')
     if crop < 1:
       raise ValueError(f'crop_size is {crop}; it must be positive')
     if self.places_only and self.paired:
@@ -184,7 +187,7 @@ class _Samples:
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:
     step, place = divmod(index, self.local_size)
     # The place in the stream of all processes decides what is drawn, so the number of processes does not.
-    number = self.steps[step] * self.batch_size + self.process_index * self.local_size + place
+    number = self.steps[step] * self.stride + self.process_index * self.local_size + place
     rng = np.random.default_rng([self.seed, number])
     task = int(rng.choice(len(self.serving), p=self.probabilities))
     image = int(rng.choice(self.serving[task]))
@@ -223,6 +226,7 @@ def training_batches(
   task_weights: Sequence[float] | None = None,
   pairs_only: Sequence[str] = (),
   batch_size: int,
+  stride: int | None = None,
   crop_size: int,
   seed: int,
   start_step: int = 0,
@@ -243,6 +247,8 @@ def training_batches(
     task_weights: relative frequency of each task; None means equal.
     pairs_only: tasks whose images must all have a degraded twin, as nothing models them.
     batch_size: of all processes together.
+    stride: the largest batch of the run, by which samples are numbered, so that none is drawn again where the batch
+      becomes smaller; None means this one.
     crop_size: side of the square crops in pixels.
     seed: not negative.
     start_step: the first batch, the number of steps done before.
@@ -273,6 +279,7 @@ def training_batches(
     serving=_candidates(source.items, tasks, pairs_only, crop_size),
     steps=range(start_step, num_steps),
     batch_size=batch_size,
+    stride=batch_size if stride is None else stride,
     process_index=process_index,
     process_count=process_count,
     crop_size=crop_size,

@@ -18,6 +18,7 @@ and feeds R latents that it has never seen. So `fhf_path='with_restorer'` is the
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -36,6 +37,11 @@ LORA_PHASES = ('encoder_lora', 'decoder_lora')
 OPTIMIZERS = ('restorer', 'encoder_lora', 'decoder_lora', 'discriminator')
 
 
+def _is_change(change: Any) -> bool:
+  whole = isinstance(change, (tuple, list)) and len(change) == 3 and all(type(number) is int for number in change)
+  return whole and min(change) >= 1
+
+
 @dataclasses.dataclass(frozen=True)
 class Stage2:
   """config.stage2, config.losses and the networks; its methods are the stage's pure functions.
@@ -49,7 +55,7 @@ class Stage2:
     alternate_steps: steps between switches of FHF and PHF in 2b.
     batch_size: global batch, at first.
     crop_size: side of a crop, in pixels, at first.
-    progressive: progressive learning: (step, batch_size, crop_size), ..., what both are from a step on.
+    progressive: progressive learning: ((step, batch_size, crop_size), ...), what both are after so many steps.
     fhf_path: 'with_restorer' or 'paper' (Eq. 8 as printed).
     joint_restorer: also train theta in FHF steps.
     ema_decay: decay of the average of the restorer's parameters, which is exported.
@@ -81,18 +87,24 @@ class Stage2:
       raise ValueError(f'stage2.lora_phases must name some of {LORA_PHASES}, got {tuple(self.lora_phases)}.')
     if self.alternate_steps < 1:
       raise ValueError(f'stage2.alternate_steps must be at least 1, got {self.alternate_steps}.')
-    if any(len(change) != 3 for change in self.progressive):
-      raise ValueError(f'stage2.progressive must hold triples (step, batch_size, crop_size), got {self.progressive}.')
+    if not all(_is_change(change) for change in self.progressive):
+      raise ValueError(
+        'stage2.progressive must hold triples of whole numbers, ((step, batch_size, crop_size), ...), got '
+        f'{self.progressive}.'
+      )
     lengths = [stretch.stop - stretch.start for stretch in self.stretches]
     if min(lengths) < 1:
       raise ValueError(
         f'The steps of stage2.progressive must increase, within 1..{sum(lengths) - 1}, got '
         f'{[step for step, _, _ in self.progressive]}.'
       )
-    factor = max(self.networks.vae.preset.factor, 8)
-    for name, crop in (('crop_size', self.crop_size), *(('progressive', crop) for _, _, crop in self.progressive)):
+    factor = math.lcm(self.networks.vae.preset.factor, 8)
+    for crop in (self.crop_size, *(crop for _, _, crop in self.progressive)):
       if crop % factor:
-        raise ValueError(f'stage2.{name}={crop} must be a multiple of {factor}, for the VAE and the discriminator.')
+        raise ValueError(
+          f'Stage 2 has crops of {crop} px; crop_size, and each in progressive, must be a multiple of {factor}, for the '
+          'VAE and the discriminator.'
+        )
 
   @property
   def stretches(self) -> tuple[stages.Stretch, ...]:

@@ -1,8 +1,9 @@
 """`experiments/training_summary.py`: phases told apart, repeated steps counted once, seconds of steps only."""
 
+import json
 import sys
 
-from ml_collections import ConfigDict
+import pytest
 
 from tests.conftest import ROOT
 
@@ -28,47 +29,62 @@ LINES = [
 ]
 
 
-def config(**second):
-  sizes = {'batch_size': 4, 'crop_size': 64}
-  return ConfigDict(
-    {'stage1': {'steps': 20} | sizes, 'stage2': {'restorer_steps': 10, 'lora_steps': 10} | sizes | second}
-  )
+@pytest.fixture(name='settings')
+def _settings(tiny_config, tmp_path):
+  """As a run leaves them: through JSON."""
+
+  def made(**second):
+    tiny_config.stage1.update({'steps': 20, 'reconstruction_steps': 0})
+    tiny_config.stage2.update({'restorer_steps': 10, 'lora_steps': 10} | second)
+    (tmp_path / 'config.json').write_text(tiny_config.to_json_best_effort())
+    return training_summary.load(tmp_path)
+
+  return made
 
 
-def steps(settings):
+def steps(config):
   return {
     phase.name: [row['step'] for row in training_summary.lines_of(phase, LINES)]
-    for phase in training_summary.phases(settings)
+    for phase in training_summary.phases(config)
   }
 
 
-def test_phases_and_summary():
-  assert steps(config()) == {
-    'stage 1, 4 x 64 px': [10, 20],
-    'restorer, 4 x 64 px': [10],
-    'LoRA, 4 x 64 px': [10],
+def test_phases_and_summary(settings):
+  assert steps(settings()) == {
+    'stage 1, all losses, steps 1 to 20: 8 crops of 32 px': [10, 20],
+    'restorer, steps 1 to 10: 8 crops of 32 px': [10],
+    'LoRA branches, steps 11 to 20: 8 crops of 32 px': [10],
   }
-  rows = training_summary.lines_of(training_summary.phases(config())[0], LINES)
+  first, _, branches = training_summary.phases(settings())
+  rows = training_summary.lines_of(first, LINES)
   assert rows[0]['total'] == 4.0
   result = training_summary.summary(rows)
   assert result['steps'] == 20 and result['seconds_of_steps'] == 10 / 2 + 10 / 5
   assert result['images_per_sec'] == 7.0 and result['course'][-1] == {'step': 20, 'total': 2.0}
+  assert first.functions == {'scale_0.5': 20} and branches.functions == {'encoder_lora': 6, 'decoder_lora': 4}
 
 
-def test_what_a_stage_begins_with_is_a_phase():
-  settings = config()
-  with settings.unlocked():
-    settings.stage1.reconstruction_steps = 10
-  assert list(steps(settings).items())[:2] == [('L_VAE, 4 x 64 px', [10]), ('stage 1, 4 x 64 px', [10])]
-  first, second, *_ = training_summary.phases(settings)
-  assert first.runs('reconstruction') and not second.runs('reconstruction') and second.runs('scale_0.5')
-
-
-def test_progressive_learning_has_a_phase_for_each_size():
-  settings = config(progressive=((5, 2, 128), (15, 1, 256)))
-  assert list(steps(settings).items())[1:] == [
-    ('restorer, 4 x 64 px', []),
-    ('restorer, 2 x 128 px', [5]),
-    ('LoRA, 2 x 128 px', []),
-    ('LoRA, 1 x 256 px', [5]),
+def test_what_a_stage_begins_with_is_a_phase(settings):
+  config = settings()
+  config.stage1.reconstruction_steps = 10
+  assert list(steps(config).items())[:2] == [
+    ('stage 1, L_VAE alone, steps 1 to 10: 8 crops of 32 px', [10]),
+    ('stage 1, all losses, steps 11 to 20: 8 crops of 32 px', [10]),
   ]
+
+
+def test_progressive_learning_has_a_phase_for_each_size(settings):
+  assert list(steps(settings(progressive=((5, 2, 64), (15, 8, 32)))).items())[1:] == [
+    ('restorer, steps 1 to 5: 8 crops of 32 px', []),
+    ('restorer, steps 6 to 10: 2 crops of 64 px', [5]),
+    ('LoRA branches, steps 11 to 15: 2 crops of 64 px', []),
+    ('LoRA branches, steps 16 to 20: 8 crops of 32 px', [5]),
+  ]
+
+
+def test_a_run_from_before_progressive_learning(settings, tmp_path):
+  settings()
+  text = json.loads((tmp_path / 'config.json').read_text())
+  del text['stage2']['progressive']
+  (tmp_path / 'config.json').write_text(json.dumps(text))
+  assert len(steps(training_summary.load(tmp_path))) == 3
