@@ -79,7 +79,7 @@ class Loop:
       steps[phase], seconds = parallel.compile_step(self.stage.steps[phase], state, frozen, batch)
       self.compile_seconds += seconds
       log.info(
-        '%s: compiled the step %s for %d crops of %d px in %.1f s.',
+        '%s: compiled the step %s for %d x %d px in %.1f s.',
         self.stage.name,
         phase,
         stretch.batch_size,

@@ -79,6 +79,12 @@ def test_resume_equals_the_tail(photographs):
   assert _batches(photographs, start_step=5) == []
 
 
+def test_a_smaller_batch_draws_nothing_again(photographs):
+  """By the stride of the larger batch before it: the first samples of what that one would have drawn."""
+  larger = [{name: value[:2] for name, value in batch.items()} for batch in _batches(photographs)]
+  _assert_equal(_batches(photographs, batch_size=2, stride=4, start_step=3), larger[3:])
+
+
 @pytest.mark.parametrize('process_count', [2, 4])
 def test_slices_of_the_processes_make_the_global_batch(photographs, process_count):
   parts = [_batches(photographs, process_index=i, process_count=process_count) for i in range(process_count)]
@@ -218,6 +224,7 @@ def test_copies_smaller_than_the_crop_are_not_drawn():
     ({'process_index': 2, 'process_count': 2}, r'process_index 2 is not in 0..process_count-1, process_count is 2'),
     ({'process_count': 3}, 'batch_size 4 is not a positive multiple of the 3 processes'),
     ({'batch_size': 0}, 'batch_size 0 is not a positive multiple'),
+    ({'stride': 3}, 'stride 3 is less than batch_size 4'),
     ({'crop_size': 0}, 'crop_size is 0; it must be positive'),
     ({'crop_size': 13}, r'6 image\(s\) are smaller than crop_size=13: 0.png \(12x13\), 1.png .* lower the crop_size'),
     ({'seed': -1}, 'need seed >= 0 and 0 <= start_step <= num_steps, got -1, 0, 5'),
