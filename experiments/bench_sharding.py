@@ -46,7 +46,7 @@ CHANGES = {
   'train.checkpoint_steps': 1000,
   'train.tensorboard': False,
 }
-_COMPILED = re.compile(r'(stage\d): compiled the step (\S+) in ([\d.]+) s')
+_COMPILED = re.compile(r'(stage\d): compiled the step (\S+) for \S+ x \S+ px in ([\d.]+) s')
 _STEPS_OF = 6  # of each step function; the first, which warms up, is left out
 
 

@@ -39,7 +39,7 @@ time.sleep(600)
 MOMENTS = {
   'starting': ('WARNING: something', ''),
   'compiling': ('stage1 8/8  total=1.0\n11:46:28 stage2: starting; {} parameters.', ''),
-  'stepping': ('stage1: compiled the step a in 1.0 s.\nstage1 1/8  total=1.0\nWARNING: waiting', ''),
+  'stepping': ('stage1: compiled the step a for 8 x 32 px in 1.0 s.\nstage1 1/8  total=1.0\nWARNING: waiting', ''),
   'saving': ('stage1 3/8  total=1.0', 'yes'),
 }
 
