@@ -56,6 +56,7 @@ def get_config() -> ConfigDict:
       'norm': config_dict.placeholder(str),
       'kl_weight': config_dict.placeholder(float),
       'latent_channels': config_dict.placeholder(int),
+      'linear_path': config_dict.placeholder(bool),
       'stem': config_dict.placeholder(int),
       'channels': config_dict.placeholder(tuple),
       'encoder_blocks': config_dict.placeholder(tuple),

@@ -29,9 +29,9 @@ def programs(restorer):
   return restorer.programs
 
 
-@pytest.fixture(scope='module')
-def default_vae():
-  return inference.Restorer(*tiny_model(vae={'preset': 'lh'}))
+@pytest.fixture(scope='module', params=[False, True], ids=['', 'linear path'])
+def default_vae(request):
+  return inference.Restorer(*tiny_model(vae={'preset': 'lh', 'linear_path': request.param}))
 
 
 def image_of(size, dtype=np.float32):

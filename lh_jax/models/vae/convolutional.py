@@ -3,6 +3,9 @@
 Most presets start with a space-to-depth stem: equal multiply-adds at half the resolution are faster on every backend
 and halve the largest activation. Down- and up-sampling carry parameter-free shortcuts between space and channels
 (DC-AE, arXiv 2410.10733), here for any integer ratio of channels. Shapes are those of the package.
+
+With `linear_path`, both halves are the sum of this body, which then starts at zero, and of a linear map between a cell's
+pixels and its latent, which starts as a cosine transform: an untrained VAE is a transform coder, and trains from there.
 """
 
 from __future__ import annotations
@@ -12,10 +15,18 @@ from typing import Any
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lh_jax.models import layers
 from lh_jax.models.vae.presets import Preset
 from lh_jax.ops import resize
+
+
+# What `cosines` supposes of neighbouring pixels and of the channels of one pixel: their correlation.
+PIXEL_CORRELATION = 0.95
+CHANNEL_CORRELATION = 0.9
+# Standard deviation of z about its mean where an encoder with a linear path starts; the cosines' are of 0.01 to 2.
+INITIAL_DEVIATION = 0.005
 
 
 class ResBlock(nn.Module):
@@ -77,7 +88,16 @@ class Encoder(nn.Module):
       for block in range(blocks):
         x = ResBlock(p.norm, dtype=self.dtype, name=f'level{level}_block{block}')(x)
     x = nn.silu(layers.make_norm(p.norm, dtype=self.dtype, name='norm_out')(x))
-    return nn.Conv(2 * p.latent_channels, (1, 1), dtype=jnp.float32, name='conv_out')(x)
+    if not p.linear_path:
+      return nn.Conv(2 * p.latent_channels, (1, 1), dtype=jnp.float32, name='conv_out')(x)
+    start = {'kernel_init': nn.initializers.zeros, 'bias_init': _small_variances}
+    moments = nn.Conv(2 * p.latent_channels, (1, 1), dtype=jnp.float32, name='conv_out', **start)(x)
+    basis = lambda *_: cosines(p.factor, p.latent_channels)[None, None]
+    cells = layers.space_to_depth(images.astype(jnp.float32), p.factor)
+    means = nn.Conv(p.latent_channels, (1, 1), use_bias=False, dtype=jnp.float32, kernel_init=basis, name='linear')(
+      cells
+    )
+    return moments + jnp.concatenate([means, jnp.zeros_like(means)], axis=-1)
 
 
 class Decoder(nn.Module):
@@ -97,8 +117,15 @@ class Decoder(nn.Module):
         x = Up(p.channels[level - 1], dtype=self.dtype, name=f'up{level}')(x)
     x = nn.silu(layers.make_norm(p.norm, dtype=self.dtype, name='norm_out')(x))
     # In float32: bfloat16 would leave about 8 bits of the written pixels.
-    x = nn.Conv(3 * p.stem**2, (3, 3), dtype=jnp.float32, name='conv_out')(x)
-    return layers.depth_to_space(x, p.stem)
+    if not p.linear_path:
+      return layers.depth_to_space(nn.Conv(3 * p.stem**2, (3, 3), dtype=jnp.float32, name='conv_out')(x), p.stem)
+    start = {'kernel_init': nn.initializers.zeros}
+    x = nn.Conv(3 * p.stem**2, (3, 3), dtype=jnp.float32, name='conv_out', **start)(x)
+    basis = lambda *_: cosines(p.factor, p.latent_channels).T[None, None]
+    pixels = nn.Conv(3 * p.factor**2, (1, 1), use_bias=False, dtype=jnp.float32, kernel_init=basis, name='linear')(
+      z.astype(jnp.float32)
+    )
+    return layers.depth_to_space(x, p.stem) + layers.depth_to_space(pixels, p.factor)
 
 
 def match_channels(x: jax.Array, features: int) -> jax.Array:
@@ -115,3 +142,34 @@ def match_channels(x: jax.Array, features: int) -> jax.Array:
   raise ValueError(
     f'The shortcut cannot turn {channels} channels into {features}: one must divide the other; change vae.channels.'
   )
+
+
+def _small_variances(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+  """A bias of moments: means of zero, log-variances of `INITIAL_DEVIATION`."""
+  return jnp.zeros(shape, dtype).at[shape[0] // 2 :].set(2 * np.log(INITIAL_DEVIATION))
+
+
+def cosines(side: int, count: int) -> jax.Array:
+  """Returns the cosines that carry most of a photograph's energy: what JPEG keeps, as a matrix.
+
+  The orthonormal products of DCT-II over rows and columns with luma and two chroma axes, by their variance where pixels
+  are correlated as a first-order Markov process (`PIXEL_CORRELATION`) and channels equally (`CHANNEL_CORRELATION`):
+  nearly the Karhunen-Loeve transform of such images (Ahmed, Natarajan and Rao, "Discrete cosine transform", 1974).
+
+  Args:
+    side: of a cell, in pixels.
+    count: how many to return.
+
+  Returns:
+    (3 side^2, count) float32: the pixels of a cell in the order of `layers.space_to_depth`, to coefficients; those beyond
+    3 side^2 are zero. Its transpose is the way back.
+  """
+  frequency, place = np.arange(side)[:, None], np.arange(side)
+  waves = np.cos(np.pi * frequency * (2 * place + 1) / (2 * side)) * np.sqrt(np.where(frequency, 2, 1) / side)
+  axes = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]]) / np.sqrt([[3], [2], [6]])
+  rho = PIXEL_CORRELATION
+  energy = (1 - rho**2) / (1 - 2 * rho * np.cos(np.pi * frequency[:, 0] / side) + rho**2)
+  colors = np.array([1 + 2 * CHANNEL_CORRELATION, 1 - CHANNEL_CORRELATION, 1 - CHANNEL_CORRELATION])
+  order = np.argsort(-np.einsum('u,v,k->uvk', energy, energy, colors).ravel(), kind='stable')
+  basis = np.einsum('uy,vx,kc->yxcuvk', waves, waves, axes).reshape(3 * side**2, -1)[:, order[:count]]
+  return jnp.asarray(np.pad(basis, ((0, 0), (0, max(0, count - basis.shape[1])))), jnp.float32)

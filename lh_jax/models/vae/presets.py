@@ -21,6 +21,8 @@ class Preset:
     norm: 'layer' (per pixel; exact tiling) or 'group' (4 groups over the image, as in the authors' earlier code).
     body: 'convolutional' or 'frequency', what the blocks are (see the package).
     attention_levels: of the body 'frequency', how many of the coarsest levels have attention after each block.
+    linear_path: of the body 'convolutional', whether each cell of the latent also is a linear map of its pixels, and they
+      of it, beside all else; see `convolutional.cosines`, at which both maps start.
     code_channels: of the body 'frequency', channels beside C_z, between the 1x1 convolutions at the latent and the
       rest; None is as many.
   """
@@ -33,6 +35,7 @@ class Preset:
   kl_weight: float
   norm: str = 'layer'
   body: str = 'convolutional'
+  linear_path: bool = False
   attention_levels: int = 0
   code_channels: int | None = None
 
@@ -42,6 +45,8 @@ class Preset:
         f'vae.channels {self.channels}, vae.encoder_blocks {self.encoder_blocks} and vae.decoder_blocks '
         f'{self.decoder_blocks} must have one entry per level.'
       )
+    if self.linear_path and self.body != 'convolutional':
+      raise ValueError('vae.linear_path=True: a VAE of frequency-enhanced blocks has no linear path.')
     if self.body == 'frequency' and any(channels % (2 * layers.GROUPS) for channels in self.channels):
       raise ValueError(
         f'vae.channels {self.channels} must be multiples of {2 * layers.GROUPS} in a VAE of frequency-enhanced blocks, '

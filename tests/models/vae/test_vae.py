@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lh_jax import networks as networks_lib
+from lh_jax.data import sources
 from lh_jax.models import summary
 from lh_jax.models import vae
 from lh_jax.models.vae import convolutional
@@ -94,7 +95,30 @@ def test_match_channels():
     convolutional.match_channels(x, 3)
 
 
+def test_cosines():
+  """Orthonormal, the mean of luma first, complete where all are taken; more than there are, are zero."""
+  basis = np.asarray(convolutional.cosines(4, 48), np.float64)
+  np.testing.assert_allclose(basis.T @ basis, np.eye(48), atol=1e-6)
+  np.testing.assert_allclose(np.abs(basis[:, 0]), 48**-0.5, atol=1e-7)
+  np.testing.assert_allclose(convolutional.cosines(4, 10), basis[:, :10], atol=1e-7)
+  assert convolutional.cosines(4, 50).shape == (48, 50) and not np.any(convolutional.cosines(4, 50)[:, 48:])
+
+
+def test_a_linear_path_is_a_transform_coder_before_training():
+  photograph = sources.embedded(split='test')[0]['clean'][None, :256, :256] / np.float32(255)
+  errors = {}
+  for channels in (16, 64, 192):
+    model = vae.build(preset='tiny', linear_path=True, latent_channels=channels)
+    params = model.init(jax.random.key(0))
+    mean, logvar = model.encode(params['encoder'], photograph)
+    np.testing.assert_allclose(jnp.exp(0.5 * logvar), convolutional.INITIAL_DEVIATION, rtol=1e-5)
+    errors[channels] = float(jnp.sqrt(jnp.mean((model.decode(params['decoder'], mean) - photograph) ** 2)))
+  assert errors[192] < 1e-6 < errors[64] < errors[16] < 0.1
+
+
 def test_errors():
+  with pytest.raises(ValueError, match='frequency-enhanced blocks has no linear path'):
+    vae.build(preset='tiny_fe', linear_path=True)
   with pytest.raises(ValueError, match="Unknown vae.preset 'big'; known: .*'lh'"):
     vae.build(preset='big')
   with pytest.raises(ValueError, match='one entry per level'):
@@ -106,10 +130,10 @@ def test_errors():
     model.encode(model.init(jax.random.key(0))['encoder'], jnp.zeros((1, 12, 16, 3)))
 
 
-@pytest.mark.parametrize('preset', ['tiny', 'vae1'])
-def test_halo_is_what_the_network_depends_on(preset):
+@pytest.mark.parametrize('preset, linear', [('tiny', False), ('tiny', True), ('vae1', False)])
+def test_halo_is_what_the_network_depends_on(preset, linear):
   """A NaN spreads to every output that depends on its place: exactly as far as the halo says, in both halves."""
-  model = vae.build(preset=preset)
+  model = vae.build(preset=preset, linear_path=linear)
   p = model.preset
   params = model.init(jax.random.key(0))
   count = 2 * max(p.encoder_halo, p.decoder_halo) + 5
