@@ -4,7 +4,7 @@
   python -m lh_jax.main --config=configs/bundled.py:gpu ...                  # the paper's number of steps
 
 Stage 1, the restorer and the two branches follow each other in one run, as the paper orders them; the same command goes
-on after an interruption. The argument scales it: 'cpu', the default, to two cores in under two hours; 'gpu' to the
+on after an interruption. The argument scales it: 'cpu', the default, to two cores in under three hours; 'gpu' to the
 paper's 64 000 + 32 000 steps on one accelerator, with photographs of 512 pixels or more. Steps, batches and crops (and
 with them what the foundation model sees) differ; the embedded photographs are smaller than the crops of 'gpu', and left
 out; its images lie on the accelerator, so that it never waits for them.
@@ -19,7 +19,14 @@ BASE = runpy.run_path(str(Path(__file__).with_name('base.py')))
 SCALES = {
   'cpu': {
     'stage1': {'steps': 17_000, 'reconstruction_steps': 14_500, 'batch_size': 4, 'crop_size': 96},
-    'stage2': {'restorer_steps': 11_000, 'lora_steps': 300, 'batch_size': 16, 'crop_size': 64},
+    'stage2': {
+      'restorer_steps': 24_000,
+      'lora_steps': 300,
+      'batch_size': 4,
+      'crop_size': 128,
+      # Ever larger crops, up to what the embedded photographs hold; as before for the branches.
+      'progressive': ((10_000, 1, 256), (22_000, 1, 384), (24_000, 4, 128)),
+    },
   },
   'gpu': {
     'data': {'source': 'folder+dead_leaves', 'device_gib': 8.0},
@@ -52,7 +59,8 @@ def get_config(arg: str = 'cpu') -> ConfigDict:
   config.data.pyramid = 6
   # The fast VAE, with twice the latent: what the latent cannot carry, nothing after it brings back.
   config.vae.update({'preset': 'lh_fast', 'latent_channels': 64})
-  config.restorer.update({'name': 'nafnet', 'width': 32, 'blocks': (2, 4, 4, 4, 2)})
+  # Without levels: on crops this small, every cell of the coarser ones lies at a border.
+  config.restorer.update({'name': 'nafnet', 'width': 64, 'blocks': (10,)})
   config.discriminator.features = 32
   # Encoder and decoder learn to restore from the start: the restorer begins where they end.
   config.stage1.variant = 'release'
