@@ -56,14 +56,14 @@ class Phase:
 
   @property
   def name(self) -> str:
-    """Of this phase alone."""
-    return f'{self.kind}, steps {self.first + 1} to {self.last}: {self.batch} crops of {self.crop} px'
+    """No other phase has it."""
+    return f'{self.kind}, steps {self.first + 1} to {self.last}, {self.batch} x {self.crop} px'
 
 
 def load(workdir: pathlib.Path) -> ConfigDict:
   """Returns the configuration of a run, also of one from before there was progressive learning."""
   config = ConfigDict(json.loads((workdir / 'config.json').read_text(encoding='utf-8')))
-  config.data.path = ''  # of the machine that trained
+  config.data.path = config.train.init_from = ''  # of the machine that trained
   if 'progressive' not in config.stage2:
     config.stage2.progressive = ()
   return config

@@ -119,6 +119,7 @@ class Loop:
                 state, step_metrics = programs.steps[self.stage.phase(done - 1)](state, frozen, batch)
             profiler.ended(done, state)
             meter.add(step_metrics)
+            # Of a stretch: its last losses and images are shown, and its state is kept.
             last, stopping = done == stretch.stop, notice.came()
             save = last or stopping or done % settings.checkpoint_steps == 0
             # A state is saved only after its losses were seen to be finite.

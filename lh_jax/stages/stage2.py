@@ -96,7 +96,7 @@ class Stage2:
     if min(lengths) < 1:
       raise ValueError(
         f'The steps of stage2.progressive must increase, within 1..{sum(lengths) - 1}, got '
-        f'{[step for step, _, _ in self.progressive]}.'
+        f'{[step for step, _, _ in self.progressive]}; () leaves it out.'
       )
     factor = math.lcm(self.networks.vae.preset.factor, 8)
     for crop in (self.crop_size, *(crop for _, _, crop in self.progressive)):

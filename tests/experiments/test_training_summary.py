@@ -36,6 +36,7 @@ def _settings(tiny_config, tmp_path):
   def made(**second):
     tiny_config.stage1.update({'steps': 20, 'reconstruction_steps': 0})
     tiny_config.stage2.update({'restorer_steps': 10, 'lora_steps': 10} | second)
+    tiny_config.data.path = tiny_config.train.init_from = str(tmp_path)
     (tmp_path / 'config.json').write_text(tiny_config.to_json_best_effort())
     return training_summary.load(tmp_path)
 
@@ -51,9 +52,9 @@ def steps(config):
 
 def test_phases_and_summary(settings):
   assert steps(settings()) == {
-    'stage 1, all losses, steps 1 to 20: 8 crops of 32 px': [10, 20],
-    'restorer, steps 1 to 10: 8 crops of 32 px': [10],
-    'LoRA branches, steps 11 to 20: 8 crops of 32 px': [10],
+    'stage 1, all losses, steps 1 to 20, 8 x 32 px': [10, 20],
+    'restorer, steps 1 to 10, 8 x 32 px': [10],
+    'LoRA branches, steps 11 to 20, 8 x 32 px': [10],
   }
   first, _, branches = training_summary.phases(settings())
   rows = training_summary.lines_of(first, LINES)
@@ -68,18 +69,22 @@ def test_what_a_stage_begins_with_is_a_phase(settings):
   config = settings()
   config.stage1.reconstruction_steps = 10
   assert list(steps(config).items())[:2] == [
-    ('stage 1, L_VAE alone, steps 1 to 10: 8 crops of 32 px', [10]),
-    ('stage 1, all losses, steps 11 to 20: 8 crops of 32 px', [10]),
+    ('stage 1, L_VAE alone, steps 1 to 10, 8 x 32 px', [10]),
+    ('stage 1, all losses, steps 11 to 20, 8 x 32 px', [10]),
   ]
 
 
 def test_progressive_learning_has_a_phase_for_each_size(settings):
   assert list(steps(settings(progressive=((5, 2, 64), (15, 8, 32)))).items())[1:] == [
-    ('restorer, steps 1 to 5: 8 crops of 32 px', []),
-    ('restorer, steps 6 to 10: 2 crops of 64 px', [5]),
-    ('LoRA branches, steps 11 to 15: 2 crops of 64 px', []),
-    ('LoRA branches, steps 16 to 20: 8 crops of 32 px', [5]),
+    ('restorer, steps 1 to 5, 8 x 32 px', []),
+    ('restorer, steps 6 to 10, 2 x 64 px', [5]),
+    ('LoRA branches, steps 11 to 15, 2 x 64 px', []),
+    ('LoRA branches, steps 16 to 20, 8 x 32 px', [5]),
   ]
+
+
+def test_no_paths_of_the_machine(settings, tmp_path):
+  assert str(tmp_path) not in settings().to_json_best_effort()
 
 
 def test_a_run_from_before_progressive_learning(settings, tmp_path):

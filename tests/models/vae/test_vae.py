@@ -104,6 +104,16 @@ def test_cosines():
   assert convolutional.cosines(4, 50).shape == (48, 50) and not np.any(convolutional.cosines(4, 50)[:, 48:])
 
 
+def test_cosines_come_in_the_order_of_what_they_carry():
+  """Of pixels and channels that are correlated as supposed."""
+  place, channel = np.arange(4), np.eye(3) + (1 - np.eye(3)) * convolutional.CHANNEL_CORRELATION
+  pixels = convolutional.PIXEL_CORRELATION ** np.abs(place[:, None] - place)
+  basis = np.asarray(convolutional.cosines(4, 48), np.float64)
+  variances = np.einsum('ik,ij,jk->k', basis, np.kron(np.kron(pixels, pixels), channel), basis)
+  np.testing.assert_allclose(variances.sum(), 48, rtol=1e-5)
+  assert (np.diff(variances) < 1e-5).all() and variances[0] > 10 * variances[-1]
+
+
 def test_a_linear_path_is_a_transform_coder_before_training():
   photograph = sources.embedded(split='test')[0]['clean'][None, :256, :256] / np.float32(255)
   errors = {}
