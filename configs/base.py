@@ -64,7 +64,7 @@ def get_config() -> ConfigDict:
     }
   )
   # 'sfhformer', 'nafnet' or 'restormer', in presets of one budget; None keeps the preset's value. Each has blocks; further
-  # SFHformer dims, groups and norm, NAFNet width, Restormer width, heads, refinement and norm: see
+  # SFHformer dims, groups and norm, NAFNet width and gains, Restormer width, heads, refinement and norm: see
   # lh_jax.models.restorers.
   config.restorer = ConfigDict(
     {
@@ -76,6 +76,7 @@ def get_config() -> ConfigDict:
       'refinement': config_dict.placeholder(int),
       'groups': config_dict.placeholder(int),
       'norm': config_dict.placeholder(str),
+      'gains': config_dict.placeholder(bool),
     }
   )
   # Rank: the supplement prints "0.6"; 8 is the authors' release. Of vae.preset='lh_fe', few convolutions have 3x3
@@ -98,6 +99,7 @@ def get_config() -> ConfigDict:
       'gan': 0.1,
       'gan_kind': 'vanilla',
       'phf_fidelity': 1.0,
+      'phf_perceptual': 0.0,
     }
   )
   config.pdps = ConfigDict(

@@ -5,6 +5,7 @@ How the terms are combined, and on what they are evaluated, is the business of `
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import dataclasses
 
 import jax
@@ -50,6 +51,20 @@ def vavae_distance(
   cosine = jnp.mean(jax.nn.relu(1.0 - cosine_margin - jnp.sum(p * f, axis=-1)))
   gap = jnp.abs(p @ p.transpose(0, 2, 1) - f @ f.transpose(0, 2, 1))
   return cosine + jnp.mean(jax.nn.relu(gap - matrix_margin))
+
+
+def perceptual_distance(restored: Sequence[jax.Array], clean: Sequence[jax.Array]) -> jax.Array:
+  """Distance of two images in a network's maps, as LPIPS has it without its learned weights (arXiv 1801.03924, Eq. 1).
+
+  Args:
+    restored: maps (B, h, w, C), one per depth.
+    clean: likewise, of the same shapes.
+
+  Returns:
+    Scalar in [0, 4]: the mean over depths and places of the squared difference of channels scaled to unit length.
+  """
+  distances = [jnp.mean(jnp.sum(jnp.square(_unit(r) - _unit(c)), axis=-1)) for r, c in zip(restored, clean)]
+  return jnp.mean(jnp.stack(distances))
 
 
 # What L_Inv may be measured with: config.losses.invariance_distance.
@@ -100,6 +115,8 @@ class LossSettings:
     gan_kind: a name in `GAN_LOSSES`; Eq. 9 prints 'vanilla'.
     phf_fidelity: weight of an additional HF L1 term in the decoder's phase; 0 is the paper's equation, 1 the authors'
       release.
+    phf_perceptual: weight of an additional perceptual distance in the decoder's phase, in the maps of the foundation
+      model; 0, the paper's equation, needs none.
   """
 
   invariance: float
@@ -111,6 +128,7 @@ class LossSettings:
   gan: float
   gan_kind: str
   phf_fidelity: float
+  phf_perceptual: float
 
   def __post_init__(self):
     for name, known in (('invariance_distance', INVARIANCE_DISTANCES), ('gan_kind', GAN_LOSSES)):
@@ -122,6 +140,6 @@ class LossSettings:
       )
     if not 0.0 < self.hf_cutoff <= 1.0:
       raise ValueError(f'losses.hf_cutoff must lie in (0, 1], got {self.hf_cutoff}.')
-    for name in ('invariance', 'equivariance', 'hf_fidelity', 'gan', 'phf_fidelity'):
+    for name in ('invariance', 'equivariance', 'hf_fidelity', 'gan', 'phf_fidelity', 'phf_perceptual'):
       if getattr(self, name) < 0:
         raise ValueError(f'losses.{name} must be >= 0, got {getattr(self, name)}.')

@@ -47,6 +47,14 @@ def test_vavae_margins():
   assert float(losses.vavae_distance(projected, features)) == pytest.approx(expected, abs=1e-5)
 
 
+def test_perceptual_distance():
+  """Maps that differ in length alone are alike; at right angles they are 2 apart, opposite 4; depths count alike."""
+  along, across = jnp.asarray([[[[1.0, 0.0]] * 3]]), jnp.asarray([[[[0.0, 2.0]]]])
+  assert float(losses.perceptual_distance([along], [3 * along])) == pytest.approx(0, abs=1e-6)
+  assert float(losses.perceptual_distance([along], [-along])) == pytest.approx(4, abs=1e-6)
+  assert float(losses.perceptual_distance([along, along[:, :, :1]], [along, across])) == pytest.approx(1, abs=1e-6)
+
+
 def test_gan_losses():
   zero = jnp.zeros((1, 2, 2, 1))
   assert float(losses.vanilla_generator(zero)) == pytest.approx(np.log(2))
@@ -69,6 +77,7 @@ def settings(**changes):
       gan=0.1,
       gan_kind='vanilla',
       phf_fidelity=1.0,
+      phf_perceptual=0.0,
     ),
     **changes,
   )

@@ -17,12 +17,16 @@ from lh_jax.stages import stage2
 STAGES = ('stage1', 'stage2')
 
 
-def foundation(config: Mapping[str, Any]) -> foundation_lib.FoundationModel | None:
-  """Returns the foundation model that stage 1 needs, or None where L_Inv is off."""
-  if not config['losses']['invariance']:
-    return None
-  section = config['foundation']
-  return foundation_lib.build(section['name'], input_size=section['input_size'])
+def foundation(config: Mapping[str, Any], stage: str = 'stage1') -> foundation_lib.FoundationModel | None:
+  """Returns the foundation model that a stage needs, or None where its term is off.
+
+  It is L_Inv's in stage 1, at the section's input size; in stage 2 the perceptual term's, at that of the crops.
+  """
+  weight, size = {
+    'stage1': (config['losses']['invariance'], config['foundation']['input_size']),
+    'stage2': (config['losses']['phf_perceptual'], None),
+  }[stage]
+  return foundation_lib.build(config['foundation']['name'], input_size=size) if weight else None
 
 
 def build(name: str, config: Mapping[str, Any], networks: networks_lib.Networks) -> stages.Stage:
@@ -41,10 +45,10 @@ def build(name: str, config: Mapping[str, Any], networks: networks_lib.Networks)
   section = dict(config[name])
   losses = losses_lib.LossSettings(**config['losses'])
   seed = config['train']['seed']
+  model = foundation(config, name)
   if name == 'stage1':
     optimizer = optim.Optimizer(**config['optim']['stage1'], first_step=0, last_step=section['steps'])
     settings = pdps.PDPS(**config['pdps'])
-    model = foundation(config)
     return stage1.make(
       stage1.Stage1(
         **section, seed=seed, networks=networks, foundation=model, optimizer=optimizer, pdps=settings, losses=losses
@@ -60,5 +64,7 @@ def build(name: str, config: Mapping[str, Any], networks: networks_lib.Networks)
   }
   judge = discriminator.UNetDiscriminator(**config['discriminator'])
   return stage2.make(
-    stage2.Stage2(**section, networks=networks, discriminator=judge, optimizers=optimizers, losses=losses)
+    stage2.Stage2(
+      **section, networks=networks, foundation=model, discriminator=judge, optimizers=optimizers, losses=losses
+    )
   )

@@ -12,7 +12,9 @@ respect to exactly one network, and the other branch is off (the authors' releas
 Eq. 8 as printed leaves R out; inference composes D(R(E)), and an encoder trained without R learns to restore by itself
 and feeds R latents that it has never seen. So `fhf_path='with_restorer'` is the default, 'paper' the printed form. With
 `joint_restorer`, FHF steps also train theta with L_Res (the abstract's "jointly trains"; the equations freeze it). In
-2b, R is the averaged restorer: the one that is exported.
+2b, R is the averaged restorer: the one that is exported. `losses.phf_fidelity` adds the L1 distance of HF to Eq. 9, as the
+authors' release does, and `losses.phf_perceptual` the perceptual loss that adversarial restoration is commonly trained
+with (SRGAN, arXiv 1609.04802), here in the maps of the foundation model.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from lh_jax import networks as networks_lib
 from lh_jax import optim
 from lh_jax import stages
 from lh_jax.models import discriminator as discriminator_lib
+from lh_jax.models import foundation as foundation_lib
 from lh_jax.ops import frequency
 from lh_jax.state import TrainState, update_ema
 
@@ -46,7 +49,7 @@ def _is_change(change: Any) -> bool:
 class Stage2:
   """config.stage2, config.losses and the networks; its methods are the stage's pure functions.
 
-  Frozen parameters are the stage-1 parts {'vae', 'latent'}.
+  Frozen parameters are the stage-1 parts {'vae', 'latent'}, and 'foundation' where there is one.
 
   Attributes:
     restorer_steps: length of 2a.
@@ -60,6 +63,7 @@ class Stage2:
     joint_restorer: also train theta in FHF steps.
     ema_decay: decay of the average of the restorer's parameters, which is exported.
     networks: the model.
+    foundation: the network of the perceptual term, or None where losses.phf_perceptual is 0.
     discriminator: D_HF.
     optimizers: {name in `OPTIMIZERS`: its optimizer}.
     losses: weights and forms of the losses.
@@ -76,6 +80,7 @@ class Stage2:
   joint_restorer: bool
   ema_decay: float
   networks: networks_lib.Networks
+  foundation: foundation_lib.FoundationModel | None
   discriminator: discriminator_lib.UNetDiscriminator
   optimizers: dict[str, optim.Optimizer]
   losses: losses_lib.LossSettings
@@ -98,12 +103,15 @@ class Stage2:
         f'The steps of stage2.progressive must increase, within 1..{sum(lengths) - 1}, got '
         f'{[step for step, _, _ in self.progressive]}; () leaves it out.'
       )
-    factor = math.lcm(self.networks.vae.preset.factor, 8)
+    multiples = [self.networks.vae.preset.factor, 8]
+    if self.foundation is not None:
+      multiples.append(self.foundation.image_size_multiple)
+    factor = math.lcm(*multiples)
     for crop in (self.crop_size, *(crop for _, _, crop in self.progressive)):
       if crop % factor:
         raise ValueError(
           f'Stage 2 has crops of {crop} px; crop_size, and each in progressive, must be a multiple of {factor}, for the '
-          'VAE and the discriminator.'
+          'VAE, the discriminator and the foundation model.'
         )
 
   @property
@@ -193,11 +201,12 @@ class Stage2:
     vae, latent = frozen['vae'], frozen['latent']
     generator_loss, discriminator_loss = losses_lib.GAN_LOSSES[self.losses.gan_kind]
     z = self._restored_latent(state, frozen, vae['encoder'], batch['degraded'])
-    real = frequency.high_pass(batch['clean'], cutoff=self.losses.hf_cutoff)
 
-    def fake_of(branch: Any) -> jax.Array:
-      output = self.networks.decode(self.networks.adapt(vae['decoder'], branch, 1.0), latent, z)
-      return frequency.high_pass(output, cutoff=self.losses.hf_cutoff)
+    def restored_by(branch: Any) -> jax.Array:
+      return self.networks.decode(self.networks.adapt(vae['decoder'], branch, 1.0), latent, z)
+
+    def high_pass(images: jax.Array) -> jax.Array:
+      return frequency.high_pass(images, cutoff=self.losses.hf_cutoff)
 
     def judge(params: Any, stats: Any, images: jax.Array, *, update_stats: bool = False) -> Any:
       mutable = ['batch_stats'] if update_stats else False
@@ -205,7 +214,8 @@ class Stage2:
         {'params': params, 'batch_stats': stats}, images, update_stats=update_stats, mutable=mutable
       )
 
-    fake = jax.lax.stop_gradient(fake_of(state.params['decoder_lora']))
+    real = high_pass(batch['clean'])
+    fake = jax.lax.stop_gradient(high_pass(restored_by(state.params['decoder_lora'])))
 
     def loss_of_judge(params: Any) -> tuple[jax.Array, Any]:
       stats = state.stats['discriminator']
@@ -218,14 +228,20 @@ class Stage2:
     state, judge_metrics = self._optimize(state, 'discriminator', grads)
 
     def loss_of_branch(branch: Any) -> tuple[jax.Array, stages.Metrics]:
-      fake = fake_of(branch)
+      restored = restored_by(branch)
+      fake = high_pass(restored)
       parts = {
-        'decoder_lora/gan': generator_loss(judge(state.params['discriminator'], spectral, fake)),
-        'decoder_lora/hf_fidelity': losses_lib.l1(fake, real),
+        'gan': generator_loss(judge(state.params['discriminator'], spectral, fake)),
+        'hf_fidelity': losses_lib.l1(fake, real),
       }
-      return self.losses.gan * parts['decoder_lora/gan'] + self.losses.phf_fidelity * parts[
-        'decoder_lora/hf_fidelity'
-      ], parts
+      total = self.losses.gan * parts['gan'] + self.losses.phf_fidelity * parts['hf_fidelity']
+      if self.foundation is not None:
+        parts['perceptual'] = losses_lib.perceptual_distance(
+          self.foundation.taps(frozen['foundation'], restored),
+          self.foundation.taps(frozen['foundation'], batch['clean']),
+        )
+        total += self.losses.phf_perceptual * parts['perceptual']
+      return total, {f'decoder_lora/{name}': value for name, value in parts.items()}
 
     grads, parts = jax.grad(loss_of_branch, has_aux=True)(state.params['decoder_lora'])
     state, branch_metrics = self._optimize(state, 'decoder_lora', grads)

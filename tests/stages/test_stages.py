@@ -289,6 +289,24 @@ def test_printed_phf_loss_is_the_gan_term_alone(tiny_config, batch):
   assert changed(first.params, state.params) == {'discriminator'}
 
 
+def test_perceptual_term_beside_the_printed_phf_loss(tiny_config, batch):
+  """Alone, it moves the branch that it is a term of, and falls."""
+  tiny_config.losses.update({'phf_fidelity': 0.0, 'gan': 0.0, 'phf_perceptual': 1.0, 'invariance': 0.0})
+  networks, stage = make(tiny_config, 'stage2')
+  model = build.foundation(tiny_config, 'stage2')
+  assert build.foundation(tiny_config) is None
+  frozen = stage2_frozen(networks) | {'foundation': model.init(jax.random.key(5))}
+  first = state = stage.init(jax.random.key(1))
+  step = jax.jit(stage.steps['decoder_lora'])
+  distances = []
+  for _ in range(6):
+    state, metrics = step(state, frozen, batch)
+    distances.append(float(metrics['stage2/decoder_lora_perceptual']))
+  assert changed(first.params, state.params) == {'decoder_lora', 'discriminator'}
+  assert distances[-1] < distances[0]
+  assert set(stage.export(state, frozen)) == set(networks_lib.PARTS)
+
+
 def test_export_of_stage2_is_a_whole_model(tiny_config, batch):
   networks, stage = make(tiny_config, 'stage2')
   state, frozen = stage.init(jax.random.key(1)), stage2_frozen(networks)

@@ -117,6 +117,18 @@ class FoundationModel:
     Raises:
       ValueError: the images are not (B, H, W, 3), or of a size that does not fit.
     """
+    return self.module.apply({'params': params}, self._prepared(images))
+
+  def taps(self, params: dict[str, Any], images: jax.Array) -> list[jax.Array]:
+    """Maps of several depths, for a perceptual loss; arguments and errors as of `features`.
+
+    Returns:
+      Maps (B, h, w, C) float32, finest first: of VGG, the last of every stage; of other models, the token map alone.
+    """
+    tokens, state = self.module.apply({'params': params}, self._prepared(images), mutable=['intermediates'])
+    return jax.tree.leaves(state.get('intermediates', {})) or [tokens]
+
+  def _prepared(self, images: jax.Array) -> jax.Array:
     if images.ndim != 4 or images.shape[-1] != 3:
       raise ValueError(f'foundation model {self.name!r} needs images (B, H, W, 3), got shape {images.shape}.')
     rows, columns = self.token_grid(images.shape[1:3])
@@ -125,7 +137,7 @@ class FoundationModel:
     if size != images.shape[1:3]:
       images = resize.resize_bilinear(images, size)
     mean, deviation = (np.array(values, np.float32).reshape(1, 1, 1, 3) for values in (self.mean, self.deviation))
-    return self.module.apply({'params': params}, (images - mean) / deviation)
+    return (images - mean) / deviation
 
 
 def build(name: str, *, input_size: int | tuple[int, int] | None = None) -> FoundationModel:

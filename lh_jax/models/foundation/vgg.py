@@ -3,7 +3,7 @@
 Images are (B, H, W, 3) float32, normalised with the ImageNet mean and deviation; H and W multiples of the stride, 8.
 The result is the activation after the last convolution of the fourth stage, (B, H/8, W/8, 512) float32, non-negative.
 The fifth stage is left out. It stands in for DINOv2 in L_Inv (Eq. 4) where no download is possible; the paper's
-numbers use DINOv2.
+numbers use DINOv2. Each stage's last activation is sown among the intermediates, as 'tap<stage>', finest first.
 """
 
 from __future__ import annotations
@@ -42,4 +42,5 @@ class VGG(nn.Module):
         x = nn.max_pool(x, (2, 2), strides=(2, 2))
       for i in range(1, count + 1):
         x = nn.relu(nn.Conv(channels, (3, 3), padding=1, name=f'conv{stage}_{i}')(x))
+      self.sow('intermediates', f'tap{stage}', x)
     return x

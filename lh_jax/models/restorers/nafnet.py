@@ -2,8 +2,8 @@
 
 Chen et al., "Simple Baselines for Image Restoration" (ECCV 2022, arXiv:2204.04676). Contract: images or normalised
 latents (B, h, w, channels) float32 in and out, any h and w; the input is added to the output, as published. Where we
-differ: the last convolution starts at zero, so that the restorer starts as the identity. The channel attention takes
-means over the whole image, so tiles are not exact.
+differ: the last convolution starts at zero, so that the restorer starts as the identity, and it may give factors beside
+the terms (`gains`). The channel attention takes means over the whole image, so tiles are not exact.
 
 Norms, means and the residual around the network are float32; the rest runs in `dtype`.
 """
@@ -61,11 +61,17 @@ class NAFBlock(nn.Module):
 class NAFNet(nn.Module):
   """Restorer z -> z + net(z); net is a U-net of NAF blocks. The defaults are the latent preset.
 
+  What darkens or veils a picture multiplies and shifts it, and nearly so the latent of a VAE with a linear path. Each
+  block sees its input normalised, without its magnitude, and a sum has to bring all of it back; with `gains`, the network
+  gives factors as well: z -> z + g z + b, with (g, b) = net(z), as feature-wise modulation has it (Perez et al., "FiLM",
+  AAAI 2018), here for every cell and channel.
+
   Attributes:
     channels: of the latent or image, in and out.
     width: channels of the first stage; each halving of the resolution doubles them.
     blocks: blocks per stage, down to the middle one and up again; their number is odd.
     padding: see `borders.pad_to_multiple`.
+    gains: whether the network gives factors beside the terms; published networks have none.
     dtype: of the activations; bfloat16 for GPUs and TPUs.
   """
 
@@ -73,6 +79,7 @@ class NAFNet(nn.Module):
   width: int = 48
   blocks: Sequence[int] = (1, 8, 1)
   padding: str = 'edge'
+  gains: bool = False
   dtype: Any = jnp.float32
 
   @property
@@ -113,9 +120,14 @@ class NAFNet(nn.Module):
     for i in range(depth):
       x = depth_to_space(Pointwise(2 * x.shape[-1], use_bias=False, dtype=self.dtype, name=f'up{i}')(x), 2)
       x = self._stage(x + skips.pop(), f'decoder{i}', self.blocks[depth + 1 + i])
-    x = conv(self.channels, (3, 3), kernel_init=nn.initializers.zeros, name='conv_out')(x)
+    outputs = 2 * self.channels if self.gains else self.channels
+    x = conv(outputs, (3, 3), kernel_init=nn.initializers.zeros, name='conv_out')(x)
 
-    return z.astype(jnp.float32) + x[:, :h, :w].astype(jnp.float32)
+    z, x = z.astype(jnp.float32), x[:, :h, :w].astype(jnp.float32)
+    if not self.gains:
+      return z + x
+    gain, term = jnp.split(x, 2, axis=-1)
+    return z + gain * z + term
 
   def _stage(self, x: jax.Array, name: str, count: int) -> jax.Array:
     for j in range(count):

@@ -82,6 +82,16 @@ def test_bfloat16_stays_close_to_float32(name):
   assert 0 < float(jnp.abs(low - high).max()) < 0.05 * float(jnp.abs(high - z).max())
 
 
+def test_nafnet_with_gains_starts_as_the_identity_and_multiplies():
+  module, z = build('nafnet', gains=True), latents(2, 5, 7, 4)
+  params = jax.jit(functools.partial(module.init, train=False))(jax.random.key(0), z)['params']
+  apply = jax.jit(functools.partial(module.apply, train=False))
+  np.testing.assert_array_equal(apply({'params': params}, z), z)
+  bias = jnp.array([1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.5, 0.0])  # gains, then terms
+  out = apply({'params': params | {'conv_out': params['conv_out'] | {'bias': bias}}}, z)
+  np.testing.assert_allclose(out, 2 * z + bias[4:].reshape(1, 1, 1, 4), rtol=1e-6)
+
+
 def test_pixel_unshuffle_has_the_order_of_pytorch():
   x = jnp.arange(2 * 2 * 3).reshape(1, 2, 2, 3)  # pixel (row, column) of channel c is 3 (2 row + column) + c
   np.testing.assert_array_equal(restormer.pixel_unshuffle(x)[0, 0, 0], [0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11])
