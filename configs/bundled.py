@@ -18,14 +18,14 @@ from ml_collections import ConfigDict
 BASE = runpy.run_path(str(Path(__file__).with_name('base.py')))
 SCALES = {
   'cpu': {
-    'stage1': {'steps': 17_000, 'reconstruction_steps': 14_500, 'batch_size': 4, 'crop_size': 96},
+    'stage1': {'steps': 12_000, 'reconstruction_steps': 10_000, 'batch_size': 4, 'crop_size': 96},
     'stage2': {
-      'restorer_steps': 24_000,
+      'restorer_steps': 13_000,
       'lora_steps': 300,
       'batch_size': 4,
       'crop_size': 128,
       # Ever larger crops, up to what the embedded photographs hold; as before for the branches.
-      'progressive': ((10_000, 1, 256), (22_000, 1, 384), (24_000, 4, 128)),
+      'progressive': ((4_000, 2, 256), (9_500, 1, 384), (13_000, 4, 128)),
     },
   },
   'gpu': {
@@ -57,17 +57,18 @@ def get_config(arg: str = 'cpu') -> ConfigDict:
   config.data.severity = (0.4, 0.6)
   # Whether it is dark or darkened, a small crop of a large photograph does not tell; one of a small copy may.
   config.data.pyramid = 6
-  # The fast VAE, with twice the latent: what the latent cannot carry, nothing after it brings back.
-  config.vae.update({'preset': 'lh_fast', 'latent_channels': 64})
-  # One with U-net levels, trained on crops of 64 pixels, did not carry over to images larger than these.
-  config.restorer.update({'name': 'nafnet', 'width': 64, 'blocks': (10,)})
+  # The fast VAE, with twice the latent: what the latent cannot carry, nothing after it brings back. Trained from a cosine
+  # transform on, it keeps more than from scratch.
+  config.vae.update({'preset': 'lh_fast', 'latent_channels': 64, 'linear_path': True})
+  # One coarser level, for a wider view. Exposure and haze are gains, sooner learned as such.
+  config.restorer.update({'name': 'nafnet', 'width': 48, 'blocks': (2, 8, 2), 'gains': True})
   config.discriminator.features = 32
   # Encoder and decoder learn to restore from the start: the restorer begins where they end.
   config.stage1.variant = 'release'
   config.pdps.update({'probabilities': (0.1, 0.2, 0.7), 'beta': (1.0, 1.0)})
   # At the paper's 0.8, and crops this small, L_Inv's gradient is several times that of L_VAE.
   config.losses.update({'invariance': 0.1, 'equivariance_scales': (0.25, 0.5, 0.75)})
-  for network, rate in (('stage1', 6e-3), ('restorer', 3e-3)):
+  for network, rate in (('stage1', 6e-3), ('restorer', 1e-3)):
     config.optim[network].update({'method': 'muon', 'learning_rate': rate, 'final_learning_rate': 1e-5})
   # The decoder's branch follows Eq. 9 alone: beside an L1 term, the adversarial one is too weak to be seen.
   config.losses.phf_fidelity = 0.0

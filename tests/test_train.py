@@ -43,10 +43,14 @@ def test_progressive_learning_resumes(run, tmp_path, tiny_config, caplog, done):
   workdir, _, _ = run
   tiny_config.train.update({'stages': ('stage2',), 'init_from': str(workdir), 'keep_checkpoints': 4})
   tiny_config.stage2.update({'restorer_steps': 3, 'lora_steps': 1, 'progressive': ((1, 16, 64), (3, 8, 40))})
+  # With the term that makes stage 2 load a foundation model, too.
+  tiny_config.stage2.lora_phases = ('decoder_lora',)
+  tiny_config.losses.phf_perceptual = 1.0
   state, _ = train.train(tiny_config, tmp_path)
   lines = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
   images = [line['perf/stage2/images_per_sec'] / line['perf/stage2/steps_per_sec'] for line in lines]
   np.testing.assert_allclose(images, [8, 16, 16, 8])
+  assert lines[-1]['stage2/decoder_lora_perceptual'] > 0
   for step in range(done + 1, 5):
     shutil.rmtree(tmp_path / 'checkpoints' / 'stage2' / str(step))
   with caplog.at_level('INFO'):
