@@ -85,7 +85,8 @@ def get_config() -> ConfigDict:
   config.discriminator = ConfigDict({'features': 64})
   # The paper's is 'dinov2_vits14' (its weights must be downloaded and converted); 'vgg16' works offline. An empty path
   # is the converter's default place.
-  # Without an input size, one token per 16 pixels of the crop (DINOv2: 256 is resized to 224), VGG16: one per 8.
+  # Without an input size, one token per 16 pixels of the crop (DINOv2: 256 is resized to 224), VGG16: one per 8; so it is
+  # in stage 2, which takes the model for losses.phf_perceptual, whatever the input size.
   config.foundation = ConfigDict({'name': 'dinov2_vits14', 'weights': '', 'input_size': config_dict.placeholder(int)})
 
   config.losses = ConfigDict(

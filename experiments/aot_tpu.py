@@ -155,8 +155,8 @@ def compile_training(config: Any, case: Case, devices: list[Any], dtype: Any = j
   state = jax.eval_shape(stage.init, key)
   state = parallel.abstract_like(state, parallel.state_shardings(mesh, state))
   frozen = jax.eval_shape(networks.init_vae, key)
-  if stage.name == 'stage1':
-    frozen = {'foundation': build.foundation(config).abstract_params()}
+  if (model := build.foundation(config, stage.name)) is not None:
+    frozen['foundation'] = model.abstract_params()
   frozen = parallel.abstract_like(frozen, jax.tree.map(lambda _: parallel.replicated(mesh), frozen))
   shape = (batch_size, crop, crop, 3)
   image = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=parallel.image_sharding(mesh))

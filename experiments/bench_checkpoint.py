@@ -47,7 +47,7 @@ def stage_state(name: str, settings) -> tuple:
   networks = networks_lib.build({section: settings[section].to_dict() for section in networks_lib.SECTIONS})
   stage = build.build(name, settings, networks)
   if name == 'stage1':
-    frozen = {'foundation': build.foundation(settings).init(jax.random.key(1))}
+    frozen = {'foundation': build.foundation(settings, 'stage1').init(jax.random.key(1))}
   else:
     frozen = jax.jit(networks.init_vae)(jax.random.key(1))
   state = jax.jit(stage.init)(jax.random.key(0))

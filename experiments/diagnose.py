@@ -90,7 +90,7 @@ def gradients(run: pathlib.Path) -> list[dict[str, dict[str, float]]]:
     **config.stage1,
     seed=0,
     networks=networks_lib.build(found.sections),
-    foundation=build.foundation(config),
+    foundation=build.foundation(config, 'stage1'),
     optimizer=optim.Optimizer(**config.optim.stage1, first_step=0, last_step=last),
     pdps=pdps.PDPS(**config.pdps),
     losses=losses,

@@ -61,11 +61,11 @@ class Phase:
 
 
 def load(workdir: pathlib.Path) -> ConfigDict:
-  """Returns the configuration of a run, also of one from before there was progressive learning."""
+  """Returns the configuration of a run, also of one from before some of today's options."""
   config = ConfigDict(json.loads((workdir / 'config.json').read_text(encoding='utf-8')))
   config.data.path = config.train.init_from = ''  # of the machine that trained
-  if 'progressive' not in config.stage2:
-    config.stage2.progressive = ()
+  for section, name, value in (('stage2', 'progressive', ()), ('losses', 'phf_perceptual', 0.0)):
+    config[section][name] = config[section].get(name, value)
   return config
 
 
@@ -126,8 +126,8 @@ def operations(config: ConfigDict, phase: Phase) -> float:
   state = jax.eval_shape(stage.init, jax.random.key(0))
   state = parallel.abstract_like(state, parallel.state_shardings(mesh, state))
   frozen = jax.eval_shape(networks.init_vae, jax.random.key(0))
-  if phase.stage == 'stage1':
-    frozen = {'foundation': build.foundation(config).abstract_params()}
+  if (model := build.foundation(config, phase.stage)) is not None:
+    frozen['foundation'] = model.abstract_params()
   image = jax.ShapeDtypeStruct((phase.batch, phase.crop, phase.crop, 3), jnp.float32)
   flops = 0.0
   for name, count in phase.functions.items():

@@ -54,16 +54,21 @@ def vavae_distance(
 
 
 def perceptual_distance(restored: Sequence[jax.Array], clean: Sequence[jax.Array]) -> jax.Array:
-  """Distance of two images in a network's maps, as LPIPS has it without its learned weights (arXiv 1801.03924, Eq. 1).
+  """Distance of two images in a network's maps: that of LPIPS (arXiv 1801.03924, Eq. 1) without learned weights.
 
   Args:
     restored: maps (B, h, w, C), one per depth.
     clean: likewise, of the same shapes.
 
   Returns:
-    Scalar in [0, 4]: the mean over depths and places of the squared difference of channels scaled to unit length.
+    Scalar: the mean over depths, where LPIPS sums, and places of the squared Euclidean distance of the vectors of
+    channels, each scaled to unit length. In [0, 4], of maps that are nowhere negative in [0, 2].
+
+  Raises:
+    ValueError: other numbers of maps.
   """
-  distances = [jnp.mean(jnp.sum(jnp.square(_unit(r) - _unit(c)), axis=-1)) for r, c in zip(restored, clean)]
+  pairs = zip(restored, clean, strict=True)
+  distances = [jnp.mean(jnp.sum(jnp.square(_unit(one) - _unit(other)), axis=-1)) for one, other in pairs]
   return jnp.mean(jnp.stack(distances))
 
 
@@ -116,7 +121,7 @@ class LossSettings:
     phf_fidelity: weight of an additional HF L1 term in the decoder's phase; 0 is the paper's equation, 1 the authors'
       release.
     phf_perceptual: weight of an additional perceptual distance in the decoder's phase, in the maps of the foundation
-      model; 0, the paper's equation, needs none.
+      model; 0 is the paper's equation, and needs no foundation model.
   """
 
   invariance: float
@@ -128,7 +133,7 @@ class LossSettings:
   gan: float
   gan_kind: str
   phf_fidelity: float
-  phf_perceptual: float
+  phf_perceptual: float = 0.0
 
   def __post_init__(self):
     for name, known in (('invariance_distance', INVARIANCE_DISTANCES), ('gan_kind', GAN_LOSSES)):

@@ -128,7 +128,7 @@ class Run:
       log.info('Every stage of %s has finished.', workdir)
       return
     names = [stage.name for stage in self.unfinished]
-    self.foundations = {name: self._load_foundation(name) for name in names}
+    self.foundation = self._load_foundation()
     if 'stage1' not in names:
       self._stage1_parts()
     elif (workdir / 'checkpoints' / 'stage2').is_dir():
@@ -161,9 +161,9 @@ class Run:
 
   def train_stage(self, stage: stages_lib.Stage, logs: logs_lib.Logs) -> tuple[TrainState, dict[str, float]]:
     """Trains one stage from its latest checkpoint, or from scratch, to its end, and exports it."""
-    frozen = {'foundation': self.foundations[stage.name]}
-    if stage.name == 'stage2':
-      frozen |= hosts.together(self._stage1_parts)
+    frozen = {} if stage.name == 'stage1' else hosts.together(self._stage1_parts)
+    if stages_build.foundation(self.config, stage.name) is not None:
+      frozen['foundation'] = self.foundation
     key = stream_key(self.config.train.seed, f'{stage.name}/init', 0)
     shapes = jax.eval_shape(stage.init, key)
     shardings = parallel.state_shardings(self.mesh, shapes)
@@ -207,9 +207,10 @@ class Run:
     log.info('%d images, %.2f GB, lie on every device.', len(self.source), images['pixels'].nbytes / 1e9)
     return parallel.put(images, jax.tree.map(lambda _: parallel.replicated(self.mesh), images))
 
-  def _load_foundation(self, stage: str) -> Any:
-    """Returns the parameters of a stage's foundation model, {} where it needs none."""
-    model = stages_build.foundation(self.config, stage)
+  def _load_foundation(self) -> Any:
+    """Returns the parameters of the foundation model, {} where no unfinished stage needs it."""
+    models = [stages_build.foundation(self.config, stage.name) for stage in self.unfinished]
+    model = next((model for model in models if model is not None), None)
     if model is None:
       return {}
     if not model.needs_weights:

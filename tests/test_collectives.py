@@ -30,14 +30,15 @@ def split(shape, mesh, dtype=jnp.float32):
 
 
 def compiled_step(config, stage_name, phase, mesh):
+  config.losses.phf_perceptual = 1.0
   networks = networks_lib.build({name: config[name].to_dict() for name in networks_lib.SECTIONS})
   stage = build.build(stage_name, config, networks)
   key = jax.random.key(0)
   state = jax.eval_shape(stage.init, key)
   state = parallel.abstract_like(state, parallel.state_shardings(mesh, state, min_size=64))
   frozen = jax.eval_shape(networks.init_vae, key)
-  if stage_name == 'stage1':
-    frozen = {'foundation': build.foundation(config).abstract_params()}
+  if (model := build.foundation(config, stage_name)) is not None:
+    frozen['foundation'] = model.abstract_params()
   frozen = parallel.abstract_like(frozen, jax.tree.map(lambda _: parallel.replicated(mesh), frozen))
   # Two samples a device: what mixes them within a device but not between devices is not noticed with one.
   image = split((16, 32, 32, 3), mesh)

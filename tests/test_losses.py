@@ -53,6 +53,8 @@ def test_perceptual_distance():
   assert float(losses.perceptual_distance([along], [3 * along])) == pytest.approx(0, abs=1e-6)
   assert float(losses.perceptual_distance([along], [-along])) == pytest.approx(4, abs=1e-6)
   assert float(losses.perceptual_distance([along, along[:, :, :1]], [along, across])) == pytest.approx(1, abs=1e-6)
+  with pytest.raises(ValueError, match='zip'):
+    losses.perceptual_distance([along], [along, along])
 
 
 def test_gan_losses():
@@ -77,7 +79,6 @@ def settings(**changes):
       gan=0.1,
       gan_kind='vanilla',
       phf_fidelity=1.0,
-      phf_perceptual=0.0,
     ),
     **changes,
   )
@@ -90,7 +91,8 @@ def test_settings_errors():
     settings(invariance_distance='dot')
   with pytest.raises(ValueError, match=r'losses.hf_cutoff must lie in \(0, 1\], got 0.0'):
     settings(hf_cutoff=0.0)
-  with pytest.raises(ValueError, match='losses.gan must be >= 0, got -1'):
-    settings(gan=-1)
+  for name in ('gan', 'phf_perceptual'):
+    with pytest.raises(ValueError, match=f'losses.{name} must be >= 0, got -1'):
+      settings(**{name: -1})
   with pytest.raises(ValueError, match='losses.equivariance_scales is empty'):
     settings(equivariance_scales=())

@@ -51,7 +51,7 @@ def test_a_trace_tells_the_parts_of_a_step_apart(tiny_config):
   networks = networks_lib.build({name: tiny_config[name].to_dict() for name in networks_lib.SECTIONS})
   stage = build.build('stage1', tiny_config, networks)
   state = jax.eval_shape(stage.init, jax.random.key(0))
-  frozen = {'foundation': jax.eval_shape(build.foundation(tiny_config).init, jax.random.key(0))}
+  frozen = {'foundation': jax.eval_shape(build.foundation(tiny_config, 'stage1').init, jax.random.key(0))}
   image = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
   step = jax.jit(stage.steps['scale_0.5']).lower(state, frozen, {'clean': image, 'degraded': image})
   text = step.as_text(debug_info=True)

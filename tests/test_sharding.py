@@ -18,10 +18,11 @@ TOLERANCE = {'rtol': 1e-3, 'atol': 5e-5}
 
 def run(config, stage_name, phase, mesh):
   """Three steps on a mesh; returns the first shardings, the final state and the metrics of every step."""
+  config.losses.phf_perceptual = 1.0
   networks = networks_lib.build({name: config[name].to_dict() for name in networks_lib.SECTIONS})
   stage = build.build(stage_name, config, networks)
   parts = jax.jit(networks.init_vae)(jax.random.key(1))
-  frozen = {'foundation': build.foundation(config).init(jax.random.key(2))} if stage_name == 'stage1' else parts
+  frozen = parts | {'foundation': build.foundation(config, stage_name).init(jax.random.key(2))}
   shapes = jax.eval_shape(stage.init, jax.random.key(0))
   shardings = parallel.state_shardings(mesh, shapes, min_size=64)
   state = jax.jit(stage.init, out_shardings=shardings)(jax.random.key(0))

@@ -17,16 +17,16 @@ from lh_jax.stages import stage2
 STAGES = ('stage1', 'stage2')
 
 
-def foundation(config: Mapping[str, Any], stage: str = 'stage1') -> foundation_lib.FoundationModel | None:
-  """Returns the foundation model that a stage needs, or None where its term is off.
+def foundation(config: Mapping[str, Any], name: str) -> foundation_lib.FoundationModel | None:
+  """Returns the foundation model of a stage, by name: None where the term that it is for is off.
 
-  It is L_Inv's in stage 1, at the section's input size; in stage 2 the perceptual term's, at that of the crops.
+  In stage 1 that is L_Inv, of images of the section's input size; in stage 2 the perceptual term, of whole crops.
   """
-  weight, size = {
-    'stage1': (config['losses']['invariance'], config['foundation']['input_size']),
-    'stage2': (config['losses']['phf_perceptual'], None),
-  }[stage]
-  return foundation_lib.build(config['foundation']['name'], input_size=size) if weight else None
+  section, losses = config['foundation'], config['losses']
+  if name == 'stage1':
+    return foundation_lib.build(section['name'], input_size=section['input_size']) if losses['invariance'] else None
+  trained = config['stage2']['lora_steps'] and 'decoder_lora' in config['stage2']['lora_phases']
+  return foundation_lib.build(section['name']) if trained and losses['phf_perceptual'] else None
 
 
 def build(name: str, config: Mapping[str, Any], networks: networks_lib.Networks) -> stages.Stage:

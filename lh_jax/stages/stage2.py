@@ -103,15 +103,19 @@ class Stage2:
         f'The steps of stage2.progressive must increase, within 1..{sum(lengths) - 1}, got '
         f'{[step for step, _, _ in self.progressive]}; () leaves it out.'
       )
-    multiples = [self.networks.vae.preset.factor, 8]
+    if (
+      self.losses.phf_perceptual and self.foundation is None and 'decoder_lora' in self.lora_phases and self.lora_steps
+    ):
+      raise ValueError('losses.phf_perceptual needs a foundation model, and Stage2.foundation is None.')
+    multiples = {'the VAE': self.networks.vae.preset.factor, 'the discriminator': 8}
     if self.foundation is not None:
-      multiples.append(self.foundation.image_size_multiple)
-    factor = math.lcm(*multiples)
+      multiples[f'the foundation model {self.foundation.name}'] = self.foundation.image_size_multiple
+    factor = math.lcm(*multiples.values())
     for crop in (self.crop_size, *(crop for _, _, crop in self.progressive)):
       if crop % factor:
         raise ValueError(
-          f'Stage 2 has crops of {crop} px; crop_size, and each in progressive, must be a multiple of {factor}, for the '
-          'VAE, the discriminator and the foundation model.'
+          f'Stage 2 has crops of {crop} px; crop_size, and each in progressive, must be a multiple of {factor}, for '
+          f'{", ".join(multiples)}.'
         )
 
   @property

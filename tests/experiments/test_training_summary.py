@@ -87,9 +87,9 @@ def test_no_paths_of_the_machine(settings, tmp_path):
   assert str(tmp_path) not in settings().to_json_best_effort()
 
 
-def test_a_run_from_before_progressive_learning(settings, tmp_path):
+def test_a_run_from_before_some_of_the_options(settings, tmp_path):
   settings()
   text = json.loads((tmp_path / 'config.json').read_text())
-  del text['stage2']['progressive']
+  del text['stage2']['progressive'], text['losses']['phf_perceptual']
   (tmp_path / 'config.json').write_text(json.dumps(text))
   assert len(steps(training_summary.load(tmp_path))) == 3

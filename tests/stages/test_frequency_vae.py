@@ -47,7 +47,7 @@ def moved(before, after):
 def test_stage1_step(config, networks, batch):
   stage = build.build('stage1', config, networks)
   state = stage.init(jax.random.key(0))
-  frozen = {'foundation': build.foundation(config).init(jax.random.key(5))}
+  frozen = {'foundation': build.foundation(config, 'stage1').init(jax.random.key(5))}
   after, metrics = jax.jit(stage.steps[stage.phase(0)])(state, frozen, batch)
   assert moved(state.params, after.params) == {'vae', 'projector'}
   assert all(np.isfinite(value) for value in metrics.values())

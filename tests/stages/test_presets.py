@@ -27,7 +27,7 @@ def test_every_step_fits(tiny_config, preset, restorer):
     state = jax.eval_shape(stage.init, key)
     frozen = jax.eval_shape(networks.init_vae, key)
     if name == 'stage1':
-      frozen = {'foundation': build.foundation(tiny_config).abstract_params()}
+      frozen = {'foundation': build.foundation(tiny_config, 'stage1').abstract_params()}
     for step in stage.steps.values():
       after, metrics = jax.eval_shape(step, state, frozen, {'clean': image, 'degraded': image})
       assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), state)

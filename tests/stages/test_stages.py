@@ -33,7 +33,7 @@ def changed(before, after):
 
 
 def stage1_frozen(config):
-  model = build.foundation(config)
+  model = build.foundation(config, 'stage1')
   return {'foundation': model.init(jax.random.key(5))} if model else {'foundation': {}}
 
 
@@ -290,11 +290,11 @@ def test_printed_phf_loss_is_the_gan_term_alone(tiny_config, batch):
 
 
 def test_perceptual_term_beside_the_printed_phf_loss(tiny_config, batch):
-  """Alone, it moves the branch that it is a term of, and falls."""
+  """Alone, it moves the branch (and nothing but the discriminator's own loss the discriminator), and falls."""
   tiny_config.losses.update({'phf_fidelity': 0.0, 'gan': 0.0, 'phf_perceptual': 1.0, 'invariance': 0.0})
   networks, stage = make(tiny_config, 'stage2')
   model = build.foundation(tiny_config, 'stage2')
-  assert build.foundation(tiny_config) is None
+  assert build.foundation(tiny_config, 'stage1') is None
   frozen = stage2_frozen(networks) | {'foundation': model.init(jax.random.key(5))}
   first = state = stage.init(jax.random.key(1))
   step = jax.jit(stage.steps['decoder_lora'])
@@ -305,6 +305,16 @@ def test_perceptual_term_beside_the_printed_phf_loss(tiny_config, batch):
   assert changed(first.params, state.params) == {'decoder_lora', 'discriminator'}
   assert distances[-1] < distances[0]
   assert set(stage.export(state, frozen)) == set(networks_lib.PARTS)
+
+
+def test_foundation_model_of_stage2_only_where_its_term_is(tiny_config):
+  tiny_config.foundation.name, tiny_config.losses.phf_perceptual = 'tiny_vit', 1.0
+  tiny_config.stage2.crop_size = 40
+  with pytest.raises(ValueError, match='must be a multiple of 16, for the VAE, .*, the foundation model tiny_vit'):
+    make(tiny_config, 'stage2')
+  tiny_config.stage2.lora_phases = ('encoder_lora',)
+  _, stage = make(tiny_config, 'stage2')
+  assert stage.total_steps == 6 and build.foundation(tiny_config, 'stage2') is None
 
 
 def test_export_of_stage2_is_a_whole_model(tiny_config, batch):

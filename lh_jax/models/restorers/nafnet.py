@@ -61,17 +61,16 @@ class NAFBlock(nn.Module):
 class NAFNet(nn.Module):
   """Restorer z -> z + net(z); net is a U-net of NAF blocks. The defaults are the latent preset.
 
-  What darkens or veils a picture multiplies and shifts it, and nearly so the latent of a VAE with a linear path. Each
-  block sees its input normalised, without its magnitude, and a sum has to bring all of it back; with `gains`, the network
-  gives factors as well: z -> z + g z + b, with (g, b) = net(z), as feature-wise modulation has it (Perez et al., "FiLM",
-  AAAI 2018), here for every cell and channel.
+  With `gains`, z -> z + g z + b with (g, b) = net(z): a spatial feature transform (Wang et al., "SFT", CVPR 2018) of the
+  input by itself. The products within a block are of features whose magnitude its norm took away; to undo what darkens or
+  veils a picture, that is multiplies and shifts it, takes a product with the magnitude.
 
   Attributes:
     channels: of the latent or image, in and out.
     width: channels of the first stage; each halving of the resolution doubles them.
     blocks: blocks per stage, down to the middle one and up again; their number is odd.
     padding: see `borders.pad_to_multiple`.
-    gains: whether the network gives factors beside the terms; published networks have none.
+    gains: whether the network gives factors g beside the terms b; published networks have none.
     dtype: of the activations; bfloat16 for GPUs and TPUs.
   """
 
