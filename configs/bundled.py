@@ -70,10 +70,10 @@ def get_config(arg: str = 'cpu') -> ConfigDict:
   config.losses.update({'invariance': 0.1, 'equivariance_scales': (0.25, 0.5, 0.75)})
   for network, rate in (('stage1', 6e-3), ('restorer', 1e-3)):
     config.optim[network].update({'method': 'muon', 'learning_rate': rate, 'final_learning_rate': 1e-5})
-  # The decoder's branch follows Eq. 9 alone: beside an L1 term, the adversarial one is too weak to be seen.
-  config.losses.phf_fidelity = 0.0
+  # In so few steps the adversarial term is too weak to be seen beside an L1 term, and too weak alone.
+  config.losses.update({'phf_fidelity': 0.0, 'phf_perceptual': 1.0})
   # The discriminator is to stay ahead of the decoder's branch.
-  for network, rate in (('encoder_lora', 5e-4), ('decoder_lora', 2e-4), ('discriminator', 2e-3)):
+  for network, rate in (('encoder_lora', 2e-4), ('decoder_lora', 5e-4), ('discriminator', 2e-3)):
     config.optim[network].update({'learning_rate': rate})
   config.optim.discriminator.final_learning_rate = 1e-3
   for stage, values in SCALES[scale].items():
