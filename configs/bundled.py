@@ -4,7 +4,7 @@
   python -m lh_jax.main --config=configs/bundled.py:gpu ...                  # the paper's number of steps
 
 Stage 1, the restorer and the two branches follow each other in one run, as the paper orders them; the same command goes
-on after an interruption. The argument scales it: 'cpu', the default, to two cores in under three hours; 'gpu' to the
+on after an interruption. The argument scales it: 'cpu', the default, to two cores in under two hours; 'gpu' to the
 paper's 64 000 + 32 000 steps on one accelerator, with photographs of 512 pixels or more. Steps, batches and crops (and
 with them what the foundation model sees) differ; the embedded photographs are smaller than the crops of 'gpu', and left
 out; its images lie on the accelerator, so that it never waits for them.

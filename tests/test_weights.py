@@ -17,14 +17,14 @@ CARD = exports.BUNDLED / 'README.md'
 SIZE = (256, 256)  # width and height of the middle that is measured
 # PSNR of RGB in dB: the input, then alpha 0, 0.5 and 1.
 MEASURED = {
-  'low_light': (11.88, 22.55, 23.28, 24.06),
-  'haze': (11.01, 18.99, 18.65, 18.18),
-  'blur': (26.58, 27.39, 27.42, 27.43),
-  'rain': (22.18, 27.4, 27.5, 27.58),
-  'snow': (18.73, 26.73, 26.78, 26.82),
-  'noise15': (24.64, 30.06, 30.04, 30.0),
-  'noise25': (20.28, 29.03, 29.02, 29.0),
-  'noise50': (14.61, 27.05, 27.06, 27.06),
+  'low_light': (11.88, 26.37, 26.27, 26.17),
+  'haze': (11.01, 19.85, 19.9, 19.93),
+  'blur': (26.58, 27.09, 27.08, 27.07),
+  'rain': (22.18, 28.99, 28.86, 28.7),
+  'snow': (18.73, 27.87, 27.73, 27.58),
+  'noise15': (24.64, 31.23, 31.27, 31.31),
+  'noise25': (20.28, 29.32, 29.37, 29.41),
+  'noise50': (14.61, 26.95, 26.98, 27.01),
 }
 
 
@@ -57,7 +57,7 @@ def test_both_branches_are_there(model, clean):
 
 def test_the_folder_is_small_and_whole():
   assert {file.name for file in exports.BUNDLED.iterdir()} == {'README.md', 'config.json', 'params.safetensors'}
-  assert sum(file.stat().st_size for file in exports.BUNDLED.iterdir()) < 7e6
+  assert sum(file.stat().st_size for file in exports.BUNDLED.iterdir()) < 8e6
   assert json.loads((exports.BUNDLED / 'config.json').read_text(encoding='utf-8'))['stage'] == 'stage2'
 
 
