@@ -1,5 +1,7 @@
 """The step functions of both stages: what each trains, what it leaves alone, that losses fall; every option."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -312,7 +314,11 @@ def test_foundation_model_of_stage2_only_where_its_term_is(tiny_config):
   tiny_config.stage2.crop_size = 40
   with pytest.raises(ValueError, match='must be a multiple of 16, for the VAE, .*, the foundation model tiny_vit'):
     make(tiny_config, 'stage2')
-  tiny_config.stage2.lora_phases = ('encoder_lora',)
+  tiny_config.stage2.crop_size = 48
+  definition = make(tiny_config, 'stage2')[1].init.__self__
+  with pytest.raises(ValueError, match='losses.phf_perceptual needs a foundation model'):
+    dataclasses.replace(definition, foundation=None)
+  tiny_config.stage2.update({'crop_size': 40, 'lora_phases': ('encoder_lora',)})
   _, stage = make(tiny_config, 'stage2')
   assert stage.total_steps == 6 and build.foundation(tiny_config, 'stage2') is None
 
